@@ -1,0 +1,85 @@
+"""Nodes that find each other, call each other and survive a dead machine: one library, no server to operate.
+
+The names below are the public API. Each is imported when first used, so that the command line and the thin client
+start without the node.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Final
+
+from fdn._guard import check_rooms
+
+if TYPE_CHECKING:
+    from fdn.app import App
+    from fdn.client import Client
+    from fdn.context import Context, deadline
+    from fdn.errors import (
+        BadRequest,
+        Cancelled,
+        ConfigError,
+        Conflict,
+        DeadlineExceeded,
+        Denied,
+        Error,
+        NoQuorum,
+        NotFound,
+        NotLeader,
+        Overloaded,
+        RemoteError,
+        Unreachable,
+        VersionMismatch,
+    )
+    from fdn.messaging.retry import Retry
+    from fdn.node import Node
+    from fdn.settings import Settings
+
+__all__ = (
+    "App",
+    "BadRequest",
+    "Cancelled",
+    "Client",
+    "ConfigError",
+    "Conflict",
+    "Context",
+    "DeadlineExceeded",
+    "Denied",
+    "Error",
+    "NoQuorum",
+    "Node",
+    "NotFound",
+    "NotLeader",
+    "Overloaded",
+    "RemoteError",
+    "Retry",
+    "Settings",
+    "Unreachable",
+    "VersionMismatch",
+    "deadline",
+)
+
+# Read by the build too (setup.cfg), so it stays a plain string.
+__version__ = "0.1.0"
+
+_HOMES: Final = {
+    "App": "fdn.app",
+    "Client": "fdn.client",
+    "Context": "fdn.context",
+    "Node": "fdn.node",
+    "Retry": "fdn.messaging.retry",
+    "Settings": "fdn.settings",
+    "deadline": "fdn.context",
+}
+
+check_rooms()
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module 'fdn' has no attribute {name!r}; its public names: {', '.join(__all__)}")
+    value = getattr(importlib.import_module(_HOMES.get(name, "fdn.errors")), name)
+    globals()[name] = value  # the next look-up is a plain one
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

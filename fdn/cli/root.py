@@ -1,0 +1,102 @@
+"""The root of the `fdn` command: finds commands, and turns whatever ends them into an exit status.
+
+A command is a module with a click command named `command`; it is imported when it is called, so that `fdn --help`
+costs the same however many there are.
+"""
+
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import click
+
+import fdn
+from fdn.cli.exit_codes import ExitCode, report
+from fdn.cli.options import Invocation, output_options, target_options
+from fdn.errors import Error
+
+__all__ = ("COMMANDS", "main", "root", "run")
+
+# Name -> (module, one line of help). A test holds the lines and the commands' own help together.
+COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
+    "doctor": ("fdn.cli.doctor", "Check this machine and its settings for what fdn needs."),
+    "version": ("fdn.cli.version", "Show the versions of fdn and of what it runs on."),
+}
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = importlib.import_module(COMMANDS[cmd_name][0]).command
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in COMMANDS and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1, cutoff=0.6)
+            raise click.UsageError(
+                f'there is no command "{args[0]}"' + (f'; did you mean "{near[0]}"?' if near else ""), ctx
+            )
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(cls=_LazyGroup, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(fdn.__version__, message="fdn %(version)s")
+@output_options
+@target_options
+@click.pass_context
+def root(ctx: click.Context) -> None:
+    """Start nodes, and talk to those that run.
+
+    Which node a command talks to: --join, else FDN_JOIN, else the context in use (`fdn up` sets one), else fdn.toml,
+    else 127.0.0.1:7400.
+    """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help(), err=True)
+        ctx.exit(ExitCode.USAGE)
+
+
+def run(args: Sequence[str]) -> int:
+    """Run one command and return its exit status. What goes wrong is said on standard error.
+
+    A command that returns a whole number chooses its status; one that returns nothing has succeeded.
+    """
+    invocation = Invocation()
+    try:
+        # Not `root.main`: how it treats interrupts and broken pipes differs between releases of click.
+        with root.make_context("fdn", list(args), obj=invocation) as ctx:
+            status = root.invoke(ctx)
+        sys.stdout.flush()
+        return status if isinstance(status, int) else ExitCode.OK
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except click.Abort:
+        sys.stderr.write("aborted; nothing was done\n")
+        return ExitCode.FAILED
+    except (Error, click.ClickException) as error:
+        # A mistake in the options may have kept --json from being read.
+        return report(error, invocation.is_json or "--json" in args)
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        # The reader (`| head`) has seen enough. What is still buffered must not fail once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.FAILED
+
+
+def main() -> None:
+    """The `fdn` command."""
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,194 @@
+"""The thin client: for scripts and for the `fdn` command. It joins nothing, binds nothing, and needs pyzmq and msgpack only.
+
+It says HELLO on a node's `coordination` channel, learns the node's other endpoints from the WELCOME, and opens `data`
+when it is first used. Wire format: `docs/spec/0001-wire.md`, section 9 (the minimal client).
+"""
+
+import os
+import secrets
+import time
+from typing import Any
+
+import msgpack
+import zmq
+
+from fdn.errors import ConfigError, DeadlineExceeded, Error, Unreachable, VersionMismatch, from_wire
+
+__all__ = ("Client",)
+
+_VERSIONS = (1, 1)
+_HELLO, _WELCOME, _REFUSED, _BYE, _CALL, _REPLY, _ERROR, _CAST = 1, 2, 3, 4, 5, 6, 7, 11
+_VERSION_OCTET = b"\x01"
+_LINGER_MS = 250
+
+
+class Client:
+    """A blocking client of one node. Use it from one thread, as a context manager.
+
+    Args:
+        endpoint: The node's coordination endpoint, `tcp://HOST:PORT` (its base port).
+        cluster: The cluster's name.
+        timeout_s: For the handshake, and for calls that give none.
+
+    Raises:
+        Unreachable: Nobody answers there (from `connect`, or on entering the context).
+        ConfigError: The node belongs to another cluster.
+        VersionMismatch: The two speak no common version of the protocol.
+    """
+
+    def __init__(self, endpoint: str, *, cluster: str = "fdn", timeout_s: float = 5.0) -> None:
+        self.endpoint = endpoint
+        self.cluster = cluster
+        self.timeout_s = timeout_s
+        self.id = f"client-{secrets.token_hex(8)}"
+        self.node: dict[str, Any] = {}
+        self._pid = os.getpid()
+        self._context: zmq.Context[zmq.Socket[bytes]] | None = None
+        self._sockets: dict[str, zmq.Socket[bytes]] = {}
+        self._next_id = secrets.randbits(63)
+        self._epoch = secrets.randbits(32)
+
+    def __enter__(self) -> "Client":
+        self.connect()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def connect(self) -> None:
+        """Say HELLO; afterwards `node` is the identity of the node. Idempotent."""
+        if not self._sockets:
+            self.node = self._open("coordination", self.endpoint)
+
+    def call(self, target: str, payload: Any = None, *, timeout_s: float | None = None, channel: str = "data") -> Any:
+        """Call `service.method` somewhere in the cluster, or `fdn.*` of this node on the coordination channel.
+
+        Args:
+            target: As in `Node.call`.
+            payload: Anything MessagePack holds.
+            timeout_s: Seconds to wait; None takes the client's.
+            channel: `data` for services, `coordination` for the node itself, which answers there even while its user's
+                code is stuck.
+
+        Returns:
+            The result, in plain values.
+
+        Raises:
+            Error: What the handler or the cluster answered; `DeadlineExceeded` when nothing came in time.
+        """
+        deadline_at = time.monotonic() + (self.timeout_s if timeout_s is None else timeout_s)
+        socket = self._socket(channel)
+        self._next_id += 1
+        call_id = self._next_id
+        left_ms = max(1, int((deadline_at - time.monotonic()) * 1000))
+        self._send(socket, [_CALL, target, call_id, left_ms, None, payload])
+        while True:
+            envelope = self._receive(socket, deadline_at, f"no answer to {target} from {self.endpoint} before the deadline")
+            kind, _to, answered, _deadline, _meta, body = envelope
+            if kind == _BYE:
+                self.close()
+                raise Unreachable(f"the node at {self.endpoint} is stopping", hint="use another node of the cluster")
+            if answered == call_id and kind == _REPLY:
+                return body
+            if answered == call_id and kind == _ERROR:
+                raise from_wire(body)
+
+    def cast(self, target: str, payload: Any = None) -> None:
+        """Send without waiting for an answer; at most once."""
+        self._send(self._socket("data"), [_CAST, target, 0, 0, None, payload])
+
+    def close(self) -> None:
+        """Say goodbye and close. Idempotent."""
+        if self._pid != os.getpid():
+            return  # a forked child owns neither the sockets nor the thread behind them
+        for socket in self._sockets.values():
+            try:
+                socket.send(_batch([_BYE, "", 0, 0, None, {}]), zmq.NOBLOCK)
+            except zmq.ZMQError:
+                pass  # the peer is gone or full: there is nobody to say goodbye to
+            socket.close(_LINGER_MS)
+        self._sockets.clear()
+        if self._context is not None:
+            self._context.term()
+            self._context = None
+
+    def _socket(self, channel: str) -> "zmq.Socket[bytes]":
+        self.connect()
+        socket = self._sockets.get(channel)
+        if socket is None:
+            self._open(channel, self.node["endpoints"][channel])
+            socket = self._sockets[channel]
+        return socket
+
+    def _open(self, channel: str, endpoint: str) -> dict[str, Any]:
+        if self._context is None:
+            self._context = zmq.Context(io_threads=1)
+        socket = self._context.socket(zmq.DEALER)
+        socket.linger = 0
+        socket.reconnect_ivl = -1  # a lost connection is an error that the caller sees, not a silent wait
+        socket.ipv6 = "[" in endpoint
+        self._epoch += 1
+        hello = {
+            "versions": _VERSIONS,
+            "cluster": self.cluster,
+            "identity": {"node": self.id, "name": f"client pid {self._pid}"},
+            "channel": channel,
+            "epoch": self._epoch,
+            "role": "client",
+        }
+        try:
+            socket.connect(endpoint)
+            self._send(socket, [_HELLO, "", 0, 0, None, hello])
+            silence = f"no node answers at {endpoint}"
+            kind, *_, body = self._receive(socket, time.monotonic() + self.timeout_s, silence, Unreachable)
+            if kind == _REFUSED:
+                raise _refusal(endpoint, body)
+            if kind != _WELCOME:
+                raise Unreachable(f"{endpoint} answered a HELLO with kind {kind}", hint="is it an fdn node's base port?")
+        except zmq.ZMQError as error:
+            socket.close()
+            raise ConfigError(f"{endpoint!r} cannot be dialled: {error}", hint="expected tcp://HOST:PORT") from error
+        except Error:
+            socket.close()
+            self._end_context_if_unused()
+            raise
+        self._sockets[channel] = socket
+        identity: dict[str, Any] = body["identity"]
+        return identity
+
+    def _end_context_if_unused(self) -> None:
+        if not self._sockets and self._context is not None:
+            self._context.term()
+            self._context = None
+
+    def _send(self, socket: "zmq.Socket[bytes]", envelope: list[Any]) -> None:
+        if self._pid != os.getpid():
+            raise Error("this client was made before a fork", hint="make a new one in the child")
+        socket.send(_batch(envelope))
+
+    def _receive(
+        self, socket: "zmq.Socket[bytes]", deadline_at: float, silence: str, error: type[Error] = DeadlineExceeded
+    ) -> list[Any]:
+        while True:
+            left_ms = int((deadline_at - time.monotonic()) * 1000)
+            if left_ms <= 0 or not socket.poll(left_ms):
+                raise error(silence, hint="is the node running? `fdn doctor` checks this machine")
+            frame = socket.recv_multipart()[0]
+            if frame[:1] != _VERSION_OCTET:
+                continue  # not of this protocol version; nothing we asked for
+            envelope: list[Any] = msgpack.unpackb(frame[1:], strict_map_key=False)[0]
+            return (envelope + [None] * 6)[:6]
+
+
+def _batch(envelope: list[Any]) -> bytes:
+    packed: bytes = msgpack.packb([envelope])
+    return _VERSION_OCTET + packed
+
+
+def _refusal(endpoint: str, body: dict[str, Any]) -> Error:
+    reason = f"{endpoint} refused this client: {body.get('reason', '')}"
+    if body.get("code") == "no_common_version":
+        return VersionMismatch(reason, hint="use the fdn version of the cluster")
+    if body.get("code") == "wrong_cluster":
+        return ConfigError(reason, hint="name the cluster with --cluster, FDN_CLUSTER or in fdn.toml")
+    return Unreachable(reason, hint="try another node")

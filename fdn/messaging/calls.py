@@ -1,0 +1,397 @@
+"""Calls and casts: from `await node.call(...)` to the wire, and the answers back.
+
+Each call has an id that begins at random at every start, so that a late reply never meets a new future; a reply is
+believed only from the node that was asked. The deadline travels as the milliseconds that are left. Leaving the `await`
+sends CANCEL. A node that could not even be dialled was surely not asked, so the next one is tried at once; a call that may
+have run is made again only if its caller gave a `Retry`.
+"""
+
+import asyncio
+import dataclasses
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+from transports.channel import Channel
+from transports.transport import Connection
+from transports.wire.envelope import NIL, Envelope, Kind, MetaKey
+
+from fdn.context import new_span, new_trace, pack_trace, scope_var
+from fdn.errors import BadRequest, DeadlineExceeded, Error, Overloaded, Unreachable, from_wire
+from fdn.messaging.directory import Directory, Route
+from fdn.messaging.dispatch import PING, Dispatcher
+from fdn.messaging.payloads import decode, encode, wire
+from fdn.messaging.retry import Retry
+from fdn.messaging.workers import loop_pass
+from fdn.runtime.data_plane import DataPlane, NoTicket, Origin, Ticket
+from fdn.runtime.link import Link
+from fdn.settings import Settings
+
+__all__ = ("Caller", "CallerStats")
+
+_ID_MASK = 0xFFFF_FFFF_FFFF_FFFF
+_NO_TICKET = NoTicket()
+_EPSILON_MS = 1  # a deadline written as 0 would mean "the receiver's default"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CallerStats:
+    """Counters since the start."""
+
+    calls: int
+    casts: int
+    in_flight: int
+    deadline_exceeded: int
+    cancelled: int
+    retried: int
+    stray_answers: int  # answers to no call of ours, late ones included, or from a node that was not asked
+
+
+class _Here:
+    """This node as the origin of its own calls."""
+
+    __slots__ = ("answer", "peer")
+    is_client = False
+
+    def __init__(self, peer: str, answer: Callable[[Envelope], None]) -> None:
+        self.peer = peer
+        self.answer = answer
+
+
+class _Pending:
+    __slots__ = ("future", "node")
+
+    def __init__(self, node: str, future: "asyncio.Future[msgspec.Raw]") -> None:
+        self.node = node
+        self.future = future
+
+
+class Caller:
+    """The sending side of messaging. All methods belong to the data plane's loop.
+
+    Args:
+        node: Our own node id: calls to it do not touch the network.
+    """
+
+    def __init__(
+        self,
+        node: str,
+        plane: DataPlane,
+        directory: Directory,
+        dispatcher: Dispatcher,
+        settings: Settings,
+        loop: asyncio.AbstractEventLoop,
+        rng: random.Random,
+    ) -> None:
+        self._node = node
+        self._plane = plane
+        self._directory = directory
+        self._dispatcher = dispatcher
+        self._loop = loop
+        self._rng = rng
+        self._timeout_s = settings.calls.timeout_s
+        self._retry = Retry(settings.calls.retries)
+        self._in_flight_max = settings.calls.in_flight_max
+        self._body_bytes_max = settings.data.body_bytes_max
+        self._sends_per_pass_max = settings.data.sends_per_pass_max
+        self._sends = 0  # since the loop last had its turn
+        self._pending: dict[int, _Pending] = {}
+        self._next_id = rng.getrandbits(64)
+        self._links: dict[str, Link] = {}
+        self._here = _Here(node, self._answer_here)
+        self._n_calls = self._n_casts = self._n_late = self._n_cancelled = self._n_retried = self._n_stray = 0
+
+    async def cast(self, target: str, payload: Any = None) -> None:
+        """Send without waiting for an answer. At most once; casts from one task to one node arrive in order.
+
+        Waits while the receiver grants no credit or the link is not open.
+
+        Raises:
+            NotFound: Nobody offers `target`.
+            Unreachable: Nobody that offers it can be reached.
+            BadRequest: The payload cannot be sent.
+            DeadlineExceeded: The scope's deadline passed while waiting.
+        """
+        route = self._directory.route(target)
+        body = payload if type(payload) is bytes else encode(payload)
+        if body is not None and len(body) > self._body_bytes_max:
+            raise self._too_large(target, len(body))
+        scope = scope_var.get()
+        envelope = Envelope(Kind.CAST, route.to, 0, 0, None, body)
+        deadline_at = 0.0
+        if scope is not None:
+            deadline_at = scope.deadline_at
+            if scope.trace_id:
+                envelope.meta = {MetaKey.TRACE: pack_trace(scope.trace_id, scope.span_id)}
+        self._n_casts += 1
+        node = route.next()
+        link = self._links.get(node)
+        connection = None if link is None else link.connection
+        if connection is None:
+            node, connection = await self._reach(route, node, (), deadline_at or self._loop.time() + self._timeout_s)
+        if connection is None:
+            self._deliver_here(envelope, deadline_at)
+        else:
+            connection.send(envelope, deadline_at)
+            if connection.full:
+                await self._wait_room(connection, node, deadline_at or self._loop.time() + self._timeout_s)
+                return
+        self._sends += 1
+        if self._sends >= self._sends_per_pass_max:
+            self._sends = 0
+            await loop_pass()
+
+    async def call(
+        self,
+        target: str,
+        payload: Any,
+        timeout_s: float | None,
+        decoder: "msgspec.msgpack.Decoder[Any]",
+        retry: Retry | None,
+    ) -> Any:
+        """Send and wait for the answer.
+
+        Args:
+            timeout_s: Seconds for all tries together; None takes `calls.timeout_s`. A tighter scope's deadline wins.
+            decoder: For the result.
+            retry: None takes `calls.retries`.
+
+        Raises:
+            DeadlineExceeded: No answer in time. Whether the work was done is not known.
+            RemoteError: The handler raised; shows the remote traceback.
+            Error: As the handler raised it, or as `cast` raises.
+        """
+        started = self._loop.time()
+        deadline_at = started + (self._timeout_s if timeout_s is None else timeout_s)
+        scope = scope_var.get()
+        if scope is not None:
+            if scope.deadline_at:
+                deadline_at = min(deadline_at, scope.deadline_at)
+            trace_id = scope.trace_id or new_trace()[0]
+        else:
+            trace_id = new_trace()[0]
+        body = encode(payload)
+        if body is not None and len(body) > self._body_bytes_max:
+            raise self._too_large(target, len(body))
+        retry = self._retry if retry is None else retry
+        self._n_calls += 1
+        tried: list[str] = []
+        while True:
+            route = self._directory.route(target)
+            meta = {int(MetaKey.TRACE): pack_trace(trace_id, new_span())}
+            node = route.next(tried)
+            try:
+                link = self._links.get(node)
+                connection = None if link is None else link.connection
+                if connection is None:
+                    node, connection = await self._reach(route, node, tried, deadline_at)
+                elif connection.full:
+                    await self._wait_room(connection, node, deadline_at)
+                answer = await self._call_once(route.to, node, connection, body, meta, deadline_at)
+                return decode(answer, decoder)
+            except Error as error:
+                tried.append(node)
+                pause = retry.pause_before(len(tried), error, self._rng)
+                if pause is None or self._loop.time() + pause >= deadline_at:
+                    raise
+            self._n_retried += 1
+            if pause:
+                await self._sleep(pause)
+
+    async def ping(self, node: str, channel: Channel, timeout_s: float) -> None:
+        """Return when `node` has answered on this channel.
+
+        Raises:
+            Unreachable: There is no way to it.
+            DeadlineExceeded: No answer in time.
+        """
+        deadline_at = self._loop.time() + timeout_s
+        connection: Connection | None = None
+        if node != self._node:
+            try:
+                async with asyncio.timeout_at(deadline_at):
+                    connection = await self._plane.link(node, channel).wait_open()
+            except TimeoutError:
+                raise DeadlineExceeded(f"the {channel} link to node {node} did not open in time") from None
+        await self._call_once(PING, node, connection, None, None, deadline_at)
+
+    def fail_peer(self, node: str, reason: str) -> None:
+        """Calls in flight to `node` cannot be answered any more."""
+        for pending in [pending for pending in self._pending.values() if pending.node == node]:
+            if not pending.future.done():
+                pending.future.set_exception(
+                    Unreachable(
+                        f"node {node} was lost while a call to it was under way: {reason}",
+                        hint="the call may have been carried out; give a Retry where that does no harm",
+                        maybe_carried_out=True,
+                    )
+                )
+        self._links.pop(node, None)
+
+    def stats(self) -> CallerStats:
+        return CallerStats(
+            calls=self._n_calls,
+            casts=self._n_casts,
+            in_flight=len(self._pending),
+            deadline_exceeded=self._n_late,
+            cancelled=self._n_cancelled,
+            retried=self._n_retried,
+            stray_answers=self._n_stray,
+        )
+
+    # -- the data plane calls these
+
+    def on_reply(self, origin: Origin, envelope: Envelope, ticket: Ticket) -> None:
+        """A REPLY came in."""
+        pending = self._pending.get(envelope.id)
+        if pending is None or pending.node != origin.peer or pending.future.done():
+            self._n_stray += 1
+            return
+        pending.future.set_result(envelope.body)
+
+    def on_error(self, origin: Origin, envelope: Envelope, ticket: Ticket) -> None:
+        """An ERROR came in."""
+        pending = self._pending.get(envelope.id)
+        if pending is None or pending.node != origin.peer or pending.future.done():
+            self._n_stray += 1
+            return
+        try:
+            error = from_wire(decode(envelope.body))
+        except BadRequest as unreadable:
+            error = unreadable
+        pending.future.set_exception(error)
+
+    # -- one try
+
+    async def _call_once(
+        self, to: str, node: str, connection: Connection | None, body: Any, meta: dict[int, Any] | None, deadline_at: float
+    ) -> msgspec.Raw:
+        if len(self._pending) >= self._in_flight_max:
+            raise Overloaded(
+                f"{len(self._pending)} calls of this node await an answer (calls.in_flight_max)",
+                hint="make fewer at once, or raise calls.in_flight_max",
+            )
+        call_id = self._next_id or 1
+        self._next_id = (call_id + 1) & _ID_MASK
+        pending = self._pending[call_id] = _Pending(node, self._loop.create_future())
+        timer = self._loop.call_at(deadline_at, self._on_deadline, call_id, to)
+        try:
+            envelope = Envelope(Kind.CALL, to, call_id, 0, meta, body)
+            if connection is None:
+                self._deliver_here(envelope, deadline_at)
+            else:
+                connection.send(envelope, deadline_at)
+            return await pending.future
+        except asyncio.CancelledError:
+            self._n_cancelled += 1
+            self._send_cancel(call_id, node)
+            raise
+        finally:
+            timer.cancel()
+            del self._pending[call_id]
+
+    def _on_deadline(self, call_id: int, to: str) -> None:
+        pending = self._pending.get(call_id)
+        if pending is None or pending.future.done():
+            return
+        self._n_late += 1
+        self._send_cancel(call_id, pending.node)
+        pending.future.set_exception(
+            DeadlineExceeded(
+                f"no answer to {to} from node {pending.node} before the deadline",
+                hint="whether it was carried out is not known; allow more time, or see `fdn members` for a stalled node",
+                node=pending.node,
+            )
+        )
+
+    def _send_cancel(self, call_id: int, node: str) -> None:
+        cancel = Envelope(Kind.CANCEL, "", call_id)
+        if node == self._node:
+            self._dispatcher.on_cancel(self._here, cancel, _NO_TICKET)
+            return
+        link = self._links.get(node)
+        if link is not None and link.connection is not None:
+            link.connection.send_exempt(cancel)
+
+    # -- ways to a node
+
+    async def _reach(
+        self, route: Route, first: str, avoid: Sequence[str], deadline_at: float
+    ) -> tuple[str, Connection | None]:
+        """`first` and the open connection to it (None: it is this node), or another of the route's nodes.
+
+        Nothing has been sent to a node that cannot be dialled, so any other may be asked instead.
+        """
+        failure: Unreachable | None = None
+        avoided = list(avoid)
+        node = first
+        for _ in route.nodes:
+            if node == self._node:
+                return node, None
+            try:
+                link = self._plane.link(node, Channel.DATA)
+                async with asyncio.timeout_at(deadline_at):
+                    connection = await link.wait_open()
+            except Unreachable as error:
+                failure = failure or error
+            except TimeoutError:
+                raise DeadlineExceeded(
+                    f"the link to node {node} did not open before the deadline", hint="see `fdn members`", node=node
+                ) from failure
+            else:
+                self._links[node] = link
+                return node, connection
+            avoided.append(node)
+            node = route.next(avoided)
+        assert failure is not None
+        raise failure
+
+    async def _wait_room(self, connection: Connection, node: str, deadline_at: float) -> None:
+        try:
+            async with asyncio.timeout_at(deadline_at):
+                await connection.wait_room()
+        except TimeoutError:
+            raise DeadlineExceeded(
+                f"node {node} granted no credit before the deadline",
+                hint="its handlers are slower than what is sent; slow down or add nodes",
+                node=node,
+            ) from None
+        link = self._links.get(node)
+        if link is None or link.connection is not connection:
+            raise Unreachable(
+                f"the link to node {node} was lost while messages waited for room",
+                hint="the last messages to it may be lost: casts are at most once",
+                maybe_carried_out=True,
+            )
+
+    def _deliver_here(self, envelope: Envelope, deadline_at: float) -> None:
+        """Dispatch to ourselves what would otherwise have crossed the network, in the form that it would have there."""
+        envelope.body = NIL if envelope.body is None else wire(envelope.body)
+        if deadline_at:
+            envelope.deadline_ms = max(_EPSILON_MS, int((deadline_at - self._loop.time()) * 1000))
+        if envelope.kind == Kind.CALL:
+            self._dispatcher.on_call(self._here, envelope, _NO_TICKET)
+        else:
+            self._dispatcher.on_cast(self._here, envelope, _NO_TICKET)
+
+    def _answer_here(self, envelope: Envelope) -> None:
+        envelope.body = NIL if envelope.body is None else wire(envelope.body)
+        if envelope.kind == Kind.REPLY:
+            self.on_reply(self._here, envelope, _NO_TICKET)
+        else:
+            self.on_error(self._here, envelope, _NO_TICKET)
+
+    async def _sleep(self, seconds: float) -> None:
+        done = self._loop.create_future()
+        timer = self._loop.call_later(seconds, done.set_result, None)
+        try:
+            await done
+        finally:
+            timer.cancel()
+
+    def _too_large(self, target: str, size: int) -> BadRequest:
+        return BadRequest(
+            f"body of {size} bytes for {target!r} exceeds data.body_bytes_max={self._body_bytes_max}",
+            hint="send less at once, or raise data.body_bytes_max on every node",
+        )

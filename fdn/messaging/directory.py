@@ -1,0 +1,142 @@
+"""Who serves this name? The protocol, and the table behind it that is made from gossiped offers.
+
+A lookup is a local read. Names are dotted; `service.method` calls a method, `service` alone a plain function, and
+`@node` behind either picks one node by name or id.
+"""
+
+import difflib
+from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol
+
+from fdn.errors import NotFound, Unreachable
+from fdn.messaging.offers import Offer, decode_offers
+from fdn.runtime.view import Member, NodeState, View
+
+__all__ = ("Directory", "OffersDirectory", "Route")
+
+
+class Route:
+    """The nodes that serve one target, taken in turn.
+
+    Attributes:
+        to: What goes on the wire.
+        nodes: Node ids, at least one: those that are well, or if there are none, those that may yet answer.
+    """
+
+    __slots__ = ("_turn", "nodes", "to")
+
+    def __init__(self, to: str, nodes: Sequence[str], turn: int) -> None:
+        self.to = to
+        self.nodes = nodes
+        self._turn = turn
+
+    def next(self, avoid: Collection[str] = ()) -> str:
+        """The node whose turn it is; one not in `avoid` if there is any."""
+        nodes = self.nodes
+        for _ in nodes:
+            turn = self._turn
+            self._turn = turn + 1 if turn + 1 < len(nodes) else 0
+            node = nodes[turn % len(nodes)]
+            if node not in avoid:
+                return node
+        return nodes[self._turn % len(nodes)]
+
+
+class Directory(Protocol):
+    """Who serves, or wants, this name?"""
+
+    def route(self, target: str) -> Route:
+        """Where a call to `target` may go.
+
+        Raises:
+            NotFound: No member offers it.
+            Unreachable: The one that was asked for by name is not there, or cannot take work.
+        """
+
+    def on_view(self, view: View) -> None:
+        """The cluster has changed; called on the data plane's loop."""
+
+
+class OffersDirectory:
+    """Routes from the offers records of all members. Costs O(members) per change, O(1) per lookup."""
+
+    def __init__(self) -> None:
+        self._view: View | None = None
+        self._decoded: dict[bytes, tuple[Offer, ...]] = {}
+        self._serving: dict[str, list[str]] = {}  # target -> nodes that are well
+        self._fallback: dict[str, list[str]] = {}  # target -> nodes that are suspect or stalled
+        self._routes: dict[str, Route] = {}
+
+    def on_view(self, view: View) -> None:
+        former, self._decoded = self._decoded, {}
+        turns = {target: route._turn for target, route in self._routes.items()}
+        self._view = view
+        self._serving, self._fallback, self._routes = {}, {}, {}
+        for node, encoded in sorted(view.offers.items()):
+            offers = former.get(encoded) or decode_offers(encoded).services
+            self._decoded[encoded] = offers
+            member = view.members.get(node)
+            table = None if member is None else self._table_for(member)
+            if table is None:
+                continue
+            for offer in offers:
+                for target in _targets(offer):
+                    table.setdefault(target, []).append(node)
+        for target, turn in turns.items():
+            nodes = self._nodes(target)
+            if nodes:
+                self._routes[target] = Route(target, nodes, turn % len(nodes))
+
+    def route(self, target: str) -> Route:
+        route = self._routes.get(target)
+        if route is not None:
+            return route
+        name, at, node = target.partition("@")
+        if at:
+            return self._route_to(name, node)
+        nodes = self._nodes(target)
+        if not nodes:
+            raise self._not_found(target)
+        route = self._routes[target] = Route(target, nodes, 0)
+        return route
+
+    def offers(self) -> Mapping[str, tuple[Offer, ...]]:
+        """What each living member offers, by node id."""
+        if self._view is None:
+            return {}
+        return {node: self._decoded[encoded] for node, encoded in self._view.offers.items()}
+
+    def _nodes(self, target: str) -> list[str]:
+        return self._serving.get(target) or self._fallback.get(target) or []
+
+    def _table_for(self, member: Member) -> dict[str, list[str]] | None:
+        if member.status == "alive" and member.state is NodeState.SERVING:
+            return self._serving
+        if member.status in ("alive", "suspect") and member.state in (NodeState.SERVING, NodeState.STALLED):
+            return self._fallback
+        return None
+
+    def _route_to(self, target: str, node: str) -> Route:
+        member = None if self._view is None else self._view.named(node)
+        if member is None:
+            raise NotFound(f"no member is named {node!r}", hint="`fdn members` lists them")
+        if member.status not in ("alive", "suspect"):
+            raise Unreachable(f"node {node!r} is {member.status}: {member.reason}", hint="call any other, without @")
+        return Route(target, (member.node,), 0)
+
+    def _not_found(self, target: str) -> NotFound:
+        known = sorted(set(self._serving) | set(self._fallback))
+        close = difflib.get_close_matches(target, known, n=1)
+        service = target.rpartition(".")[0]
+        siblings = [name for name in known if service and name.startswith(f"{service}.")]
+        if close:
+            hint = f"did you mean {close[0]!r}?"
+        elif siblings:
+            hint = f"{service!r} has {', '.join(siblings[:8])}"
+        else:
+            hint = "`fdn service ls` shows what is offered"
+        return NotFound(f"no node offers {target!r}", hint=hint)
+
+
+def _targets(offer: Offer) -> list[str]:
+    return [f"{offer.name}.{method}" for method in offer.methods] or [offer.name]

@@ -1,0 +1,428 @@
+"""Dispatch: from an incoming CALL or CAST to the handler, and its answer back.
+
+A plain `def` runs inline. Everything else goes through its service's bounded mailbox to the workers. Work whose deadline
+has passed, or that was cancelled while it waited, is dropped before it is dispatched, and counted.
+"""
+
+import asyncio
+import contextvars
+import dataclasses
+import difflib
+import logging
+import traceback
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any, Protocol
+
+from transports.wire.envelope import Envelope, Kind, MetaKey
+
+from fdn.context import Context, Scope, new_span, scope_var, unpack_trace
+from fdn.errors import Cancelled, ConfigError, DeadlineExceeded, Error, NotFound, Overloaded, Unreachable, to_wire
+from fdn.messaging.interceptors import Dispatch, Incoming, Interceptor, compose_dispatch
+from fdn.messaging.offers import Offers
+from fdn.messaging.payloads import encode
+from fdn.messaging.services import Method, Service
+from fdn.messaging.workers import Workers
+from fdn.runtime.data_plane import Origin, Ticket
+
+__all__ = ("PING", "ClientForwarder", "DispatchStats", "Dispatcher", "scope_of")
+
+_log = logging.getLogger(__name__)
+_REPORT_INTERVAL_S = 1.0  # at most one log line about failed casts in this time; all are counted
+_NO_CONTEXT = Scope()
+PING = "fdn.node.ping"  # answered by the plane itself, on every channel
+
+
+class ClientForwarder(Protocol):
+    """Who takes the messages of clients: they are for the whole cluster, not for this node alone."""
+
+    def forward(self, origin: Origin, envelope: Envelope, ticket: Ticket) -> None: ...
+
+    def cancel(self, client: str, call_id: int) -> None: ...
+
+    def client_gone(self, client: str) -> None: ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DispatchStats:
+    """Counters since the start."""
+
+    calls: int  # CALLs that came in
+    casts: int
+    failed: int  # handlers that raised something that is not an `fdn.Error`
+    expired: int  # dropped at dispatch, or cancelled, because the deadline had passed
+    cancelled: int  # by the caller, or because the caller's node is gone
+    overloaded: int  # refused (calls) or dropped (casts) at a full mailbox
+    not_found: int
+    queued: int  # waiting in mailboxes now
+    running: int  # calls taken in and not answered yet
+
+
+class Dispatcher:
+    """All services of one node.
+
+    Args:
+        node_name: For contexts and errors.
+        node: Node id, for errors.
+        default_timeout_s: The deadline of a call or cast that came with none.
+        interceptors: Around every handler.
+    """
+
+    def __init__(
+        self,
+        node_name: str,
+        node: str,
+        default_timeout_s: float,
+        loop: asyncio.AbstractEventLoop,
+        interceptors: Sequence[Interceptor] = (),
+    ) -> None:
+        self._node_name = node_name
+        self._node = node
+        self._default_timeout_s = default_timeout_s
+        self._loop = loop
+        self._services: dict[str, Service] = {}
+        self._methods: dict[str, Method] = {}
+        self._workers: dict[str, Workers] = {}
+        self._calls: dict[tuple[str, int], _Job] = {}  # (caller, id) of calls that are queued or running
+        self._intercept: Dispatch | None = compose_dispatch(interceptors, _invoke) if interceptors else None
+        self._accepting = True
+        self.for_clients: ClientForwarder | None = None
+        self._unfinished = 0  # jobs queued or running
+        self._quiet_waiters: list[asyncio.Future[None]] = []
+        self._reported_at = -_REPORT_INTERVAL_S
+        self._unreported = 0
+        self._n_calls = self._n_casts = self._n_failed = self._n_expired = 0
+        self._n_cancelled = self._n_overloaded = self._n_not_found = 0
+
+    # -- services
+
+    def add(self, service: Service) -> None:
+        """Serve it from now on.
+
+        Raises:
+            ConfigError: A service of this name, or one of its targets, is served already.
+        """
+        taken = [target for target in service.methods if target in self._methods]
+        if service.name in self._services or taken:
+            raise ConfigError(
+                f"service {service.name!r} is served by this node already{f' ({taken[0]})' if taken else ''}",
+                hint="give it another name, or remove the first",
+            )
+        self._services[service.name] = service
+        self._methods.update(service.methods)
+        self._workers[service.name] = Workers(service.concurrency, service.mailbox_max, self._loop, service.name)
+
+    async def remove(self, name: str) -> None:
+        """Stop serving; what runs is cancelled.
+
+        Raises:
+            NotFound: It is not served.
+        """
+        service = self._services.pop(name, None)
+        if service is None:
+            raise NotFound(f"this node does not serve {name!r}")
+        for target in service.methods:
+            del self._methods[target]
+        await self._workers.pop(name).close()
+        service.close()
+
+    def offers(self) -> Offers:
+        """What the cluster is told."""
+        return Offers(tuple(service.offer for _, service in sorted(self._services.items())))
+
+    # -- the data plane calls these
+
+    def on_call(self, origin: Origin, envelope: Envelope, ticket: Ticket) -> None:
+        """A CALL came in."""
+        self._n_calls += 1
+        method = self._methods.get(envelope.to)
+        if origin.is_client and self.for_clients is not None:
+            self.for_clients.forward(origin, envelope, ticket)
+        elif envelope.to == PING:
+            origin.answer(Envelope(Kind.REPLY, "", envelope.id))
+        elif method is None or not self._accepting:
+            self._answer_error(origin, envelope.id, self._no_method(envelope.to))
+        elif method.inline and self._intercept is None:
+            self._call_inline(method, origin, envelope)
+        else:
+            self._enqueue(method, origin, envelope, ticket)
+
+    def on_cast(self, origin: Origin, envelope: Envelope, ticket: Ticket) -> None:
+        """A CAST came in."""
+        self._n_casts += 1
+        method = self._methods.get(envelope.to)
+        if origin.is_client and self.for_clients is not None:
+            self.for_clients.forward(origin, envelope, ticket)
+        elif method is None or not self._accepting:
+            self._n_not_found += 1
+        elif method.inline and self._intercept is None:
+            self._cast_inline(method, origin, envelope)
+        else:
+            self._enqueue(method, origin, envelope, ticket)
+
+    def on_cancel(self, origin: Origin, envelope: Envelope, ticket: Ticket) -> None:
+        """The caller gave up."""
+        job = self._calls.get((origin.peer, envelope.id))
+        if job is not None:
+            self._cancel(job)
+        elif origin.is_client and self.for_clients is not None:
+            self.for_clients.cancel(origin.peer, envelope.id)
+
+    def on_caller_gone(self, caller: str) -> None:
+        """A caller's node is dead, or its connection is gone: nobody waits for its answers."""
+        for job in [job for (peer, _), job in self._calls.items() if peer == caller]:
+            self._cancel(job)
+        if self.for_clients is not None:
+            self.for_clients.client_gone(caller)
+
+    # -- the end
+
+    async def drain(self) -> None:
+        """Return when nothing is queued or running. New work is still taken; bound it with a timeout."""
+        while self._unfinished:
+            quiet = self._loop.create_future()
+            self._quiet_waiters.append(quiet)
+            await quiet
+
+    async def close(self) -> None:
+        """Refuse new work and cancel what runs."""
+        self._accepting = False
+        for workers in self._workers.values():
+            await workers.close()
+        for service in self._services.values():
+            service.close()
+
+    def stats(self) -> DispatchStats:
+        return DispatchStats(
+            calls=self._n_calls,
+            casts=self._n_casts,
+            failed=self._n_failed,
+            expired=self._n_expired,
+            cancelled=self._n_cancelled,
+            overloaded=self._n_overloaded,
+            not_found=self._n_not_found,
+            queued=sum(workers.queued for workers in self._workers.values()),
+            running=len(self._calls),
+        )
+
+    # -- running
+
+    def _call_inline(self, method: Method, origin: Origin, envelope: Envelope) -> None:
+        deadline_at = self._loop.time() + (envelope.deadline_ms / 1000 or self._default_timeout_s)
+        scope = scope_of(envelope, deadline_at)
+        try:
+            result = contextvars.copy_context().run(self._run_inline, method, origin, envelope, scope)
+            answer = Envelope(Kind.REPLY, "", envelope.id, 0, None, encode(result))
+        except Exception as error:
+            self._answer_error(origin, envelope.id, error)
+            return
+        origin.answer(answer)
+
+    def _cast_inline(self, method: Method, origin: Origin, envelope: Envelope) -> None:
+        try:
+            single = method.signature.single
+            if single is not None and envelope.meta is None and method.signature.context_name is None:
+                contextvars.copy_context().run(method.function, single.decode(envelope.body))
+            else:
+                deadline_at = self._loop.time() + envelope.deadline_ms / 1000 if envelope.deadline_ms else 0.0
+                scope = scope_of(envelope, deadline_at)
+                contextvars.copy_context().run(self._run_inline, method, origin, envelope, scope)
+        except Exception as error:
+            self._report_failed_cast(envelope.to, error)
+
+    def _run_inline(self, method: Method, origin: Origin, envelope: Envelope, scope: Scope) -> Any:
+        scope_var.set(scope)
+        arguments = method.signature.arguments(envelope.body)
+        name = method.signature.context_name
+        if name is None:
+            return method.function(*arguments)
+        return method.function(*arguments, **{name: self._context(origin.peer, envelope.to, scope)})
+
+    def _enqueue(self, method: Method, origin: Origin, envelope: Envelope, ticket: Ticket) -> None:
+        is_call = envelope.kind == Kind.CALL
+        if envelope.deadline_ms or is_call:
+            deadline_at = self._loop.time() + (envelope.deadline_ms / 1000 or self._default_timeout_s)
+        else:
+            deadline_at = 0.0  # a cast without a deadline may take its time: nobody waits for it
+        job = _Job(self, method, origin, envelope, ticket, deadline_at)
+        if not self._workers[method.service.name].put(job):
+            self._n_overloaded += 1
+            if is_call:
+                self._answer_error(origin, envelope.id, self._overloaded(method))
+            else:
+                self._report_failed_cast(envelope.to, self._overloaded(method))
+            return
+        ticket.hold()
+        self._unfinished += 1
+        if is_call:
+            self._calls[origin.peer, envelope.id] = job
+
+    def _begin(self, job: "_Job") -> Coroutine[Any, Any, Any] | None:
+        """Runs in the job's context."""
+        job.ticket.release()
+        if job.cancelled:
+            self._finish(job)
+            return None
+        if job.deadline_at and self._loop.time() >= job.deadline_at:
+            self._n_expired += 1
+            self._finish(job)  # the caller's own timer has told it already
+            return None
+        method, envelope = job.method, job.envelope
+        scope = scope_of(envelope, job.deadline_at)
+        scope_var.set(scope)
+        try:
+            arguments = method.signature.arguments(envelope.body)
+        except Exception as error:
+            self._end(job, None, error, False)
+            return None
+        function = method.function
+        name = method.signature.context_name
+        if self._intercept is None and name is None and method.is_coroutine:
+            coroutine: Coroutine[Any, Any, Any] = function(*arguments)
+            return coroutine
+        context = self._context(job.origin.peer, envelope.to, scope)
+        keywords = {} if name is None else {name: context}
+        return self._run_job(job, arguments, keywords, context)
+
+    async def _run_job(self, job: "_Job", arguments: tuple[Any, ...], keywords: Mapping[str, Any], context: Context) -> Any:
+        method = job.method
+
+        def handler(*values: Any) -> Any:
+            if method.service.executor is None or method.is_coroutine:
+                return method.function(*values, **keywords)
+            inner = contextvars.copy_context()
+            return self._loop.run_in_executor(
+                method.service.executor, lambda: inner.run(method.function, *values, **keywords)
+            )
+
+        incoming = Incoming(job.envelope.to, arguments, job.envelope.kind == Kind.CALL, context, handler)
+        return await (_invoke if self._intercept is None else self._intercept)(incoming)
+
+    def _end(self, job: "_Job", result: Any, error: BaseException | None, expired: bool) -> None:
+        self._finish(job)
+        is_call = job.envelope.kind == Kind.CALL
+        if error is None:
+            if is_call:
+                try:
+                    body = encode(result)
+                except Error as unsendable:
+                    self._answer_error(job.origin, job.envelope.id, unsendable)
+                else:
+                    job.origin.answer(Envelope(Kind.REPLY, "", job.envelope.id, 0, None, body))
+        elif expired:
+            self._n_expired += 1
+            late = DeadlineExceeded(f"{job.envelope.to} did not end before the caller's deadline", hint="give it more time")
+            if is_call:
+                self._answer_error(job.origin, job.envelope.id, late)
+        elif isinstance(error, asyncio.CancelledError):
+            self._n_cancelled += 1
+            if is_call and not job.cancelled:
+                self._answer_error(job.origin, job.envelope.id, Cancelled(f"{job.envelope.to} was cancelled on {self._node_name}"))
+        elif is_call:
+            self._answer_error(job.origin, job.envelope.id, error)
+        else:
+            self._report_failed_cast(job.envelope.to, error)
+
+    def _finish(self, job: "_Job") -> None:
+        self._unfinished -= 1
+        if job.envelope.kind == Kind.CALL:
+            self._calls.pop((job.origin.peer, job.envelope.id), None)
+        if not self._unfinished and self._quiet_waiters:
+            waiters, self._quiet_waiters = self._quiet_waiters, []
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+
+    def _cancel(self, job: "_Job") -> None:
+        job.cancelled = True
+        if not self._workers[job.method.service.name].cancel(job):
+            self._n_cancelled += 1  # it waits in the mailbox, and will be dropped there
+
+    # -- answers
+
+    def _answer_error(self, origin: Origin, call_id: int, error: BaseException) -> None:
+        if not isinstance(error, Error):
+            self._n_failed += 1
+        body = encode(to_wire(error, node=self._node))
+        origin.answer(Envelope(Kind.ERROR, "", call_id, 0, None, body))
+
+    def _no_method(self, target: str) -> Error:
+        self._n_not_found += 1
+        if not self._accepting:
+            return Unreachable(f"node {self._node_name!r} is stopping", hint="call another node")
+        close = difflib.get_close_matches(target, self._methods, n=1)
+        return NotFound(
+            f"node {self._node_name!r} does not serve {target[:200]!r}",
+            hint=f"did you mean {close[0]!r}?" if close else "`fdn service ls` shows what is offered",
+        )
+
+    def _overloaded(self, method: Method) -> Overloaded:
+        service = method.service
+        return Overloaded(
+            f"service {service.name!r} on node {self._node_name!r} has {service.mailbox_max} calls waiting",
+            hint="slow down, add nodes that serve it, or raise its concurrency or calls.mailbox_max",
+            mailbox_max=service.mailbox_max,
+        )
+
+    def _report_failed_cast(self, target: str, error: BaseException) -> None:
+        """Nobody waits for a cast, so the log is where its failure shows."""
+        if not isinstance(error, Overloaded):
+            self._n_failed += 1
+        self._unreported += 1
+        now = self._loop.time()
+        if now - self._reported_at < _REPORT_INTERVAL_S:
+            return
+        count, self._unreported, self._reported_at = self._unreported, 0, now
+        _log.error(
+            "%d cast(s) failed, the last to %s: %s",
+            count,
+            target,
+            error if isinstance(error, Error) else "".join(traceback.format_exception(error)),
+            extra={"target": target, "failed": count},
+        )
+
+    def _context(self, caller: str, target: str, scope: Scope) -> Context:
+        return Context(
+            node=self._node_name,
+            caller=caller,
+            target=target,
+            trace_id=f"{scope.trace_id:032x}" if scope.trace_id else "",
+            span_id=f"{scope.span_id:016x}" if scope.trace_id else "",
+            deadline_at=scope.deadline_at,
+        )
+
+
+class _Job:
+    """One CALL or CAST on its way through a mailbox and a worker."""
+
+    __slots__ = ("cancelled", "context", "deadline_at", "dispatcher", "envelope", "method", "origin", "ticket")
+
+    def __init__(
+        self, dispatcher: Dispatcher, method: Method, origin: Origin, envelope: Envelope, ticket: Ticket, deadline_at: float
+    ) -> None:
+        self.dispatcher = dispatcher
+        self.method = method
+        self.origin = origin
+        self.envelope = envelope
+        self.ticket = ticket
+        self.deadline_at = deadline_at
+        self.context = contextvars.copy_context()
+        self.cancelled = False
+
+    def begin(self) -> Coroutine[Any, Any, Any] | None:
+        return self.dispatcher._begin(self)
+
+    def end(self, result: Any, error: BaseException | None, expired: bool) -> None:
+        self.dispatcher._end(self, result, error, expired)
+
+
+def scope_of(envelope: Envelope, deadline_at: float) -> Scope:
+    """The scope in which an incoming message is handled: its trace with a span of our own, and its deadline."""
+    trace_id, _parent = unpack_trace(envelope.meta.get(MetaKey.TRACE)) if envelope.meta else (0, 0)
+    if not trace_id and not deadline_at:
+        return _NO_CONTEXT
+    return Scope(trace_id, new_span() if trace_id else 0, deadline_at)
+
+
+async def _invoke(incoming: Incoming) -> Any:
+    result = incoming.handler(*incoming.arguments)
+    return await result if asyncio.iscoroutine(result) or asyncio.isfuture(result) else result

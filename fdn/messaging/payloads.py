@@ -1,0 +1,129 @@
+"""Payloads: from Python values to the body of an envelope and back, typed where the handler is typed.
+
+A payload is anything that MessagePack holds, a dataclass or a `msgspec.Struct`. There is no pickle, ever.
+"""
+
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from fdn.context import Context
+from fdn.errors import BadRequest, ConfigError
+
+__all__ = ("Signature", "decode", "encode", "signature_of", "wire")
+
+_encoder = msgspec.msgpack.Encoder()
+_plain = msgspec.msgpack.Decoder()
+_NIL = 0xC0  # MessagePack's nil
+
+
+def encode(value: object) -> Any:
+    """The body that carries `value`: bytes and None as they are, all else encoded now, so that later changes do not show.
+
+    Raises:
+        BadRequest: The value holds something that MessagePack does not know.
+    """
+    if value is None or type(value) is bytes or type(value) is msgspec.Raw:
+        return value
+    try:
+        return msgspec.Raw(_encoder.encode(value))
+    except (TypeError, OverflowError, ValueError, RecursionError, NotImplementedError) as error:
+        raise BadRequest(
+            f"a {type(value).__name__} cannot be sent: {error}",
+            hint="send plain values, dataclasses or msgspec.Structs; convert other objects first",
+        ) from error
+
+
+def wire(body: Any) -> msgspec.Raw:
+    """A body from `encode` as the receiver will see it."""
+    return body if type(body) is msgspec.Raw else msgspec.Raw(_encoder.encode(body))
+
+
+def decode(body: msgspec.Raw, decoder: "msgspec.msgpack.Decoder[Any]" = _plain) -> Any:
+    """The value of a body, checked against the decoder's type.
+
+    Raises:
+        BadRequest: It is not what the type says.
+    """
+    try:
+        return decoder.decode(body)
+    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+        raise BadRequest(f"payload does not fit: {error}", hint="compare it with the handler's annotations") from error
+
+
+class Signature:
+    """How a handler takes its arguments.
+
+    One parameter: the body is its value. None: the body is nil. Several: the body is a map by name, or an array by
+    position. A parameter annotated `fdn.Context` takes no part.
+
+    Attributes:
+        context_name: The parameter that wants the `Context`, or None.
+        single: The decoder when the body is the one argument and always given: the hot path calls it directly.
+    """
+
+    def __init__(self, name: str, parameters: Mapping[str, inspect.Parameter], hints: Mapping[str, Any]) -> None:
+        self.context_name = next((p for p in parameters if hints.get(p) is Context), None)
+        taken = [p for p in parameters.values() if p.name != self.context_name]
+        for parameter in taken:
+            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+                raise TypeError(f"it takes {parameter}; expected named parameters only")
+        self._name = name
+        self._names = tuple(parameter.name for parameter in taken)
+        self._optional = len(taken) == 1 and taken[0].default is not inspect.Parameter.empty
+        self._by_name: msgspec.msgpack.Decoder[Any] | None = None
+        self._by_position: msgspec.msgpack.Decoder[Any] | None = None
+        self._value: msgspec.msgpack.Decoder[Any] | None = None
+        if len(taken) == 1:
+            self._value = msgspec.msgpack.Decoder(hints.get(taken[0].name, Any))
+        elif taken:
+            self._by_name = msgspec.msgpack.Decoder(_struct(name, taken, hints, array_like=False))
+            self._by_position = msgspec.msgpack.Decoder(_struct(name, taken, hints, array_like=True))
+        self.single = None if self._optional else self._value
+
+    def arguments(self, body: msgspec.Raw) -> tuple[Any, ...]:
+        """The positional arguments for one call.
+
+        Raises:
+            BadRequest: The body does not fit.
+        """
+        view = memoryview(body)
+        is_nil = len(view) == 1 and view[0] == _NIL
+        if self._value is not None:
+            return () if self._optional and is_nil else (decode(body, self._value),)
+        if self._by_name is None or self._by_position is None:
+            if not is_nil:
+                raise BadRequest(f"{self._name} takes no payload", hint="call it without one")
+            return ()
+        is_array = 0x90 <= view[0] <= 0x9F or view[0] in (0xDC, 0xDD)
+        values = decode(body, self._by_position if is_array else self._by_name)
+        return tuple(getattr(values, name) for name in self._names)
+
+
+def signature_of(name: str, function: Callable[..., Any]) -> Signature:
+    """Read a handler's parameters and annotations (a bound method's `self` is not among them).
+
+    Raises:
+        ConfigError: It takes `*args` or `**kwargs`, or an annotation names a type that cannot be decoded.
+    """
+    try:
+        hints = typing.get_type_hints(function)
+        return Signature(name, inspect.signature(function).parameters, hints)
+    except (TypeError, NameError) as error:
+        raise ConfigError(
+            f"handler {name} cannot be served: {error}", hint="annotate it with types that MessagePack can hold"
+        ) from error
+
+
+def _struct(name: str, taken: list[inspect.Parameter], hints: Mapping[str, Any], array_like: bool) -> Any:
+    fields: list[Any] = []
+    for parameter in taken:
+        hint = hints.get(parameter.name, Any)
+        if parameter.default is inspect.Parameter.empty:
+            fields.append((parameter.name, hint))
+        else:
+            fields.append((parameter.name, hint, parameter.default))
+    return msgspec.defstruct(f"{name.replace('.', '_')}_arguments", fields, array_like=array_like, kw_only=not array_like)

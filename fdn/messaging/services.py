@@ -1,0 +1,129 @@
+"""Services: what a user's class or function becomes, so that it can be called by name."""
+
+import asyncio
+import inspect
+import re
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from fdn.errors import ConfigError
+from fdn.messaging.offers import Offer
+from fdn.messaging.payloads import Signature, signature_of
+
+__all__ = ("Method", "Service", "valid_name")
+
+_NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+_NAME_CHARACTERS_MAX = 200
+
+
+def valid_name(name: str) -> str:
+    """`name`, if it is a dotted name that users may take.
+
+    Raises:
+        ConfigError: It is not, or begins with `fdn.`, which is the system's.
+    """
+    if len(name) > _NAME_CHARACTERS_MAX or not _NAME.fullmatch(name):
+        raise ConfigError(
+            f"service name {name!r} is not a name",
+            hint=f"use letters, digits, - and _, in parts joined by dots, at most {_NAME_CHARACTERS_MAX} characters",
+        )
+    if name == "fdn" or name.startswith("fdn."):
+        raise ConfigError(f"service name {name!r} is taken: fdn.* is the system's own", hint="choose another first part")
+    return name
+
+
+class Method:
+    """One thing that can be called.
+
+    Attributes:
+        target: Its full name.
+        function: The callable; a bound method for a class.
+        signature: How it takes its arguments.
+        inline: A plain `def` without threads: runs where the message arrives, before the next message is looked at.
+        is_coroutine: An `async def`.
+        service: The service it belongs to.
+    """
+
+    __slots__ = ("function", "inline", "is_coroutine", "service", "signature", "target")
+
+    def __init__(self, target: str, function: Callable[..., Any], service: "Service") -> None:
+        if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+            raise ConfigError(
+                f"handler {target} is a generator; streamed replies are not in this version",
+                hint="return a list, or leave the method out of the service by beginning its name with _",
+            )
+        self.target = target
+        self.function = function
+        self.signature: Signature = signature_of(target, function)
+        self.is_coroutine = asyncio.iscoroutinefunction(function)
+        self.inline = not self.is_coroutine and service.executor is None
+        self.service = service
+
+
+class Service:
+    """A named set of methods with one bounded mailbox and a bounded number of workers.
+
+    Args:
+        name: Dotted name.
+        target: An instance or class (made without arguments) whose public methods are served, or a function.
+        version: The service's own version, for people and later for matching.
+        capabilities: Labels.
+        concurrency: How many `async def` calls (or threads' calls) run at once; further ones wait in the mailbox.
+        mailbox_max: How many may wait; past that calls are refused with `Overloaded`, casts dropped and counted.
+        threads: Run plain `def` methods on this many threads, because they block; 0 runs them inline.
+
+    Raises:
+        ConfigError: The name is not one, there is nothing to serve, or a handler's signature cannot be served.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        target: Any,
+        *,
+        version: str = "",
+        capabilities: Collection[str] = (),
+        concurrency: int,
+        mailbox_max: int,
+        threads: int = 0,
+    ) -> None:
+        self.name = valid_name(name)
+        self.version = version
+        self.capabilities = tuple(sorted(capabilities))
+        self.concurrency = concurrency
+        self.mailbox_max = mailbox_max
+        self.executor = ThreadPoolExecutor(threads, thread_name_prefix=f"fdn-{name}") if threads else None
+        for field, value, least in (("concurrency", concurrency, 1), ("mailbox_max", mailbox_max, 1), ("threads", threads, 0)):
+            if value < least:
+                raise ConfigError(f"service {name!r}: {field}={value}; expected at least {least}")
+        self.methods: dict[str, Method] = {}
+        if inspect.isroutine(target):
+            self.methods[name] = Method(name, target, self)
+            self._names: tuple[str, ...] = ()
+        else:
+            instance = target() if inspect.isclass(target) else target
+            found = sorted(
+                attribute
+                for attribute in dir(type(instance))
+                if not attribute.startswith("_") and inspect.isroutine(getattr(type(instance), attribute))
+            )
+            if not found:
+                raise ConfigError(
+                    f"service {name!r}: {type(instance).__name__} has no public method",
+                    hint="give it one, or pass a function",
+                )
+            self._names = tuple(found)
+            for attribute in found:
+                full = f"{name}.{attribute}"
+                self.methods[full] = Method(full, getattr(instance, attribute), self)
+
+    @property
+    def offer(self) -> Offer:
+        """What the cluster is told."""
+        return Offer(self.name, self._names, self.version, self.capabilities)
+
+    def close(self) -> None:
+        """Give up the threads; a call that runs on one is not waited for."""
+        if self.executor is not None:
+            self.executor.shutdown(wait=False, cancel_futures=True)

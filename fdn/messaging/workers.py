@@ -1,0 +1,218 @@
+"""Worker tasks: how `async def` handlers, and plain ones on threads, are run.
+
+A service has up to `concurrency` long-lived tasks that take jobs from one bounded queue. Each job runs in its own copied
+context, but inside the worker's task: on Python 3.11 a coroutine stepped outside a task breaks `asyncio.timeout()`, and
+one awaited in the worker's own context would leak context variables to the next job. So the worker steps the coroutine
+with `Context.run`, and passes on what it awaits.
+
+A job that never waits costs no task switch: the worker goes on to the next one. Only when a handler really waits is its
+deadline's timer armed, and another worker woken for the jobs behind it.
+"""
+
+import asyncio
+import collections
+import contextvars
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any, Protocol
+
+__all__ = ("Job", "Workers", "loop_pass")
+
+_JOBS_PER_PASS_MAX = 256  # jobs that one worker may finish without waiting before the loop gets its turn
+
+
+class Job(Protocol):
+    """A handler's run, as the workers see it."""
+
+    deadline_at: float  # loop time
+    context: contextvars.Context
+
+    def begin(self) -> Coroutine[Any, Any, Any] | None:
+        """Called when taken from the queue, in its context. None: it is void (cancelled or expired meanwhile)."""
+
+    def end(self, result: Any, error: BaseException | None, expired: bool) -> None:
+        """Called with what came of it, in the worker's context. Must not raise."""
+
+
+class _LoopPass:
+    def __await__(self) -> Generator[None, None, None]:
+        yield
+
+
+def loop_pass() -> _LoopPass:
+    """Await it to let everything else on the loop run once."""
+    return _LoopPass()
+
+
+class Workers:
+    """The queue and the tasks of one service.
+
+    Args:
+        concurrency: Tasks at most; they start when first needed.
+        queue_max: Jobs that may wait.
+        loop: Where they run.
+        name: For the tasks' names.
+    """
+
+    def __init__(self, concurrency: int, queue_max: int, loop: asyncio.AbstractEventLoop, name: str) -> None:
+        self._concurrency = concurrency
+        self._queue_max = queue_max
+        self._loop = loop
+        self._name = name
+        self._jobs: collections.deque[Job] = collections.deque()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._resting: list[asyncio.Future[None]] = []
+        self._awake = 0  # workers that will look at the queue without being woken
+        self._running: dict[Job, asyncio.Task[None]] = {}  # jobs whose handler waits
+        self._closing = False
+
+    @property
+    def queued(self) -> int:
+        return len(self._jobs)
+
+    @property
+    def busy(self) -> bool:
+        """Whether any job is queued or running."""
+        return bool(self._jobs or self._running or self._awake)
+
+    def put(self, job: Job) -> bool:
+        """Queue a job. Never waits.
+
+        Returns:
+            False when `queue_max` jobs wait already: the job was not taken.
+        """
+        if len(self._jobs) >= self._queue_max:
+            return False
+        self._jobs.append(job)
+        if not self._awake:
+            self._wake_one()
+        return True
+
+    def cancel(self, job: Job) -> bool:
+        """Cancel a job's handler at the point where it waits. False if it does not wait now."""
+        task = self._running.get(job)
+        return task is not None and task.cancel()
+
+    async def close(self) -> None:
+        """Cancel everything and wait until the tasks have ended."""
+        self._closing = True
+        self._jobs.clear()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _wake_one(self) -> None:
+        while self._resting:
+            rest = self._resting.pop()
+            if not rest.done():
+                self._awake += 1
+                rest.set_result(None)
+                return
+        if len(self._tasks) < self._concurrency and not self._closing:
+            self._awake += 1
+            self._tasks.append(self._loop.create_task(self._work(), name=f"fdn-{self._name}-{len(self._tasks)}"))
+
+    async def _work(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        done_this_pass = 0
+        rest: asyncio.Future[None] | None = None
+        while not self._closing:
+            try:
+                while self._jobs:
+                    job = self._jobs.popleft()
+                    if await self._run(job, task):
+                        done_this_pass = 0  # it waited, so the loop has had its turn
+                    else:
+                        done_this_pass += 1
+                    if done_this_pass >= _JOBS_PER_PASS_MAX:
+                        done_this_pass = 0
+                        await loop_pass()
+                self._awake -= 1
+                rest = self._loop.create_future()
+                self._resting.append(rest)
+                await rest
+            except asyncio.CancelledError:
+                # Meant for a job that ended in the same moment, or for us all. Whoever rested was not awake.
+                if self._closing:
+                    return
+                if rest is not None and rest in self._resting:
+                    self._resting.remove(rest)
+                    self._awake += 1
+                _forget_cancel(task)
+
+    async def _run(self, job: Job, task: asyncio.Task[None]) -> bool:
+        """Run one job to its end. Returns whether its handler waited for anything."""
+        context = job.context
+        coroutine = context.run(job.begin)
+        if coroutine is None:
+            return False
+        try:
+            waits_for = context.run(coroutine.send, None)
+        except StopIteration as stop:
+            job.end(stop.value, None, False)
+            return False
+        except asyncio.CancelledError as error:
+            job.end(None, error, False)
+            return False
+        except Exception as error:
+            job.end(None, error, False)
+            return False
+        await self._run_waiting(job, task, coroutine, waits_for)
+        return True
+
+    async def _run_waiting(self, job: Job, task: asyncio.Task[None], coroutine: Coroutine[Any, Any, Any], waits_for: Any) -> None:
+        self._running[job] = task
+        self._awake -= 1
+        if self._jobs and not self._awake:
+            self._wake_one()
+        expired: list[bool] = []
+        timer = self._loop.call_at(job.deadline_at, _expire, expired, task) if job.deadline_at else None
+        result: Any = None
+        failure: BaseException | None = None
+        try:
+            result = await _Rest(coroutine, job.context.run, waits_for)
+        except (asyncio.CancelledError, Exception) as error:
+            failure = error
+        finally:
+            if timer is not None:
+                timer.cancel()
+            del self._running[job]
+            self._awake += 1
+        if not self._closing:
+            _forget_cancel(task)
+        job.end(result, failure, bool(expired))
+
+
+class _Rest:
+    """What is left of a coroutine that has begun to wait, stepped in its own context."""
+
+    __slots__ = ("_coroutine", "_run", "_waits_for")
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], run: Callable[..., Any], waits_for: Any) -> None:
+        self._coroutine = coroutine
+        self._run = run
+        self._waits_for = waits_for
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        coroutine, run, waits_for = self._coroutine, self._run, self._waits_for
+        while True:
+            try:
+                sent = yield waits_for
+            except BaseException as error:  # thrown in by the task: cancellation, or the future's exception
+                step, argument = coroutine.throw, error
+            else:
+                step, argument = coroutine.send, sent
+            try:
+                waits_for = run(step, argument)
+            except StopIteration as stop:
+                return stop.value
+
+
+def _expire(expired: list[bool], task: asyncio.Task[None]) -> None:
+    expired.append(True)
+    task.cancel()
+
+
+def _forget_cancel(task: asyncio.Task[None]) -> None:
+    while task.cancelling():
+        task.uncancel()

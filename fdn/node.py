@@ -1,0 +1,735 @@
+"""The node: assembly and life cycle, no logic of its own.
+
+It picks an identity, binds four channels, starts the two planes, joins, and puts messaging on top.
+"""
+
+import asyncio
+import atexit
+import contextlib
+import dataclasses
+import functools
+import logging
+import os
+import random
+import signal
+import sys
+import threading
+import traceback
+import weakref
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from typing import Any, TypeVar, overload
+
+import msgspec
+from transports.channel import Channel
+from transports.errors import EndpointInUse, EndpointInvalid
+from transports.limits import Limits
+from transports.transport import Transport
+from transports.wire.envelope import Kind
+from transports.wire.handshake import Identity
+
+from fdn.app import App
+from fdn.context import scope_var
+from fdn.errors import BadRequest, ConfigError, Conflict, Error, NotFound
+from fdn.messaging.calls import Caller, CallerStats
+from fdn.messaging.directory import OffersDirectory
+from fdn.messaging.dispatch import Dispatcher, DispatchStats
+from fdn.messaging.gateway import Gateway
+from fdn.messaging.interceptors import Interceptor, Outgoing, compose_send
+from fdn.messaging.offers import Offer, encode_offers
+from fdn.messaging.retry import Retry
+from fdn.messaging.services import Service
+from fdn.runtime.control_links import CONTROL_CHANNELS
+from fdn.runtime.control_plane import ControlPlane, ControlPlaneStats
+from fdn.runtime.data_plane import DATA_CHANNELS, DataPlane, DataPlaneStats
+from fdn.runtime.facts import Fact, FactStream
+from fdn.runtime.fork import ForkGuard
+from fdn.runtime.greeting import Greeter, fingerprint
+from fdn.runtime.identity import NodeIdentity, establish
+from fdn.runtime.plane_thread import InlinePlane, PlaneHost, PlaneThread
+from fdn.runtime.view import EMPTY_VIEW, Member, View
+from fdn.settings import Settings
+
+__all__ = ("Node", "NodeStats", "TransportFactory", "run")
+
+_log = logging.getLogger(__name__)
+T = TypeVar("T")
+TransportFactory = Callable[[asyncio.AbstractEventLoop, Limits], Transport]
+_SETTLE_S = 1.0  # how long a start waits for what the other members serve
+_PORTS_TRIED_MAX = 64
+_plain = msgspec.msgpack.Decoder()
+_running: "weakref.WeakSet[Node]" = weakref.WeakSet()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class NodeStats:
+    """One frozen snapshot of every component's counters."""
+
+    control: ControlPlaneStats
+    data: DataPlaneStats
+    calls: CallerStats
+    dispatch: DispatchStats
+
+
+class Node:
+    """A member of a cluster, living on the running event loop.
+
+    ```python
+    async with fdn.Node(app, join=["tcp://127.0.0.1:7400"]) as node:
+        assert await node.call("math.add", {"a": 2, "b": 3}) == 5
+    ```
+
+    Everything on it belongs to the loop that started it, except that nothing may be used in a forked child.
+
+    Args:
+        *apps: Services to serve from the start.
+        settings: All settings; None takes the defaults.
+        interceptors: Around every send and every handler, first one outermost.
+        control: Where the control plane runs: `thread` (its own, so that user code cannot delay it) or `inline` (on this
+            loop: for tests and virtual time).
+        transport: Makes each plane's transport; None takes ZeroMQ.
+        rng: The source of all chance but identities; None seeds one from the system.
+        **overrides: Single settings by name, over `settings`.
+
+    Raises:
+        ConfigError: A setting or a service is not possible.
+    """
+
+    def __init__(
+        self,
+        *apps: App,
+        settings: Settings | None = None,
+        interceptors: Sequence[Interceptor] = (),
+        control: str = "thread",
+        transport: TransportFactory | None = None,
+        rng: random.Random | None = None,
+        **overrides: Any,
+    ) -> None:
+        self.settings = _override(settings or Settings(), overrides)
+        if control not in ("thread", "inline"):
+            raise ConfigError(f"control={control!r}", hint="expected 'thread' or 'inline'")
+        self._apps = apps
+        self._interceptors = tuple(interceptors)
+        self._inline = control == "inline"
+        self._make_transport = transport or _zmq_transport
+        self._rng = rng or random.Random()
+        self._guard = ForkGuard("this node")
+        self._state = "new"
+        self._facts = FactStream(self.settings.facts.queue_max)
+        self._view = EMPTY_VIEW
+        self._identity: NodeIdentity | None = None
+        self._endpoints: dict[str, str] = {}
+        self._draining = False
+        self._stopped: asyncio.Event | None = None
+        self._stopping: asyncio.Task[None] | None = None
+
+    # -- life
+
+    async def __aenter__(self) -> "Node":
+        await self.start()
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Bind, start both planes, and join if there is anybody to join.
+
+        Raises:
+            Conflict: A port, the data directory or the name is taken.
+            Unreachable: None of the seeds answered.
+            ConfigError: A seed belongs to another cluster, or an address cannot be used.
+            VersionMismatch: A seed speaks no common version of the protocol.
+        """
+        self._guard.check()
+        if self._state != "new":
+            raise Error(f"this node is {self._state}; a node starts once", hint="make a new Node")
+        self._state = "starting"
+        self._loop = asyncio.get_running_loop()
+        self._stopped = asyncio.Event()
+        token = scope_var.set(None)  # the node must not inherit a trace or deadline from whoever starts it
+        try:
+            self._identity = establish(self.settings.name, self.settings.data_dir)
+            await self._assemble(self._identity)
+            await self._listen()
+            await self._open()
+        except BaseException:
+            await self._tear_down("start failed")
+            raise
+        finally:
+            scope_var.reset(token)
+        self._state = "running"
+        _running.add(self)
+        _log.info("node %s runs at %s", self.name, self.endpoint, extra={"node": self.id, "endpoint": self.endpoint})
+
+    async def drain(self) -> bool:
+        """Take no new work: tell the cluster, finish what has begun, within `drain_timeout_s`.
+
+        Returns:
+            Whether everything was finished in time.
+        """
+        self._check_running()
+        self._draining = True
+        self._publish_offers()
+        try:
+            async with asyncio.timeout(self.settings.drain_timeout_s):
+                await self._dispatcher.drain()
+        except TimeoutError:
+            return False
+        return True
+
+    async def stop(self) -> None:
+        """Drain, leave the cluster, and release everything. Bounded by `drain_timeout_s + stop_timeout_s`. Idempotent."""
+        if self._guard.forked or self._state in ("new", "stopped"):
+            return
+        if self._stopping is None:
+            self._stopping = self._loop.create_task(self._stop())
+        await asyncio.shield(self._stopping)
+
+    async def leave(self) -> None:
+        """The same as `stop`: a node that is stopped has left, and is not held dead."""
+        await self.stop()
+
+    async def wait_stopped(self) -> None:
+        """Return when the node has stopped, for whatever reason (`fdn leave` among them)."""
+        if self._stopped is not None:
+            await self._stopped.wait()
+
+    async def join(self, *seeds: str) -> None:
+        """Find further members through any of `seeds` (base addresses).
+
+        Raises:
+            As `start`.
+        """
+        self._check_running()
+        joined = Settings(join=seeds, cluster=self.settings.cluster).join
+        await self._host.run(self._control.join(joined))
+
+    # -- services
+
+    def serve(
+        self,
+        name: str,
+        target: Any,
+        *,
+        version: str = "",
+        capabilities: Collection[str] = (),
+        concurrency: int | None = None,
+        mailbox_max: int | None = None,
+        threads: int = 0,
+    ) -> None:
+        """Serve a class, an instance or a function under `name`, as `App.service` does.
+
+        Raises:
+            ConfigError: It cannot be served, or the name is served already.
+        """
+        self._check_running()
+        self._add_service(name, target, version, capabilities, concurrency, mailbox_max, threads)
+        self._publish_offers()
+
+    async def withdraw(self, name: str) -> None:
+        """Stop serving `name`; what runs is cancelled.
+
+        Raises:
+            NotFound: It is not served here.
+        """
+        self._check_running()
+        await self._dispatcher.remove(name)
+        self._publish_offers()
+
+    # -- messaging
+
+    def cast(self, target: str, payload: Any = None) -> "asyncio.Future[None] | Any":
+        """Await it to send without waiting for an answer: at most once. See `fdn.messaging.calls.Caller.cast`.
+
+        Casts from one task to one node arrive in order. It waits while the receiver grants no credit.
+
+        Raises:
+            NotFound: Nobody offers `target`.
+            Unreachable: Nobody that offers it can be reached.
+            BadRequest: The payload cannot be sent.
+        """
+        return self._cast(target, payload)
+
+    @overload
+    async def call(
+        self,
+        target: str,
+        payload: Any = None,
+        *,
+        returns: type[T],
+        timeout: float | None = None,
+        retry: Retry | int | None = None,
+    ) -> T: ...
+
+    @overload
+    async def call(
+        self,
+        target: str,
+        payload: Any = None,
+        *,
+        returns: None = None,
+        timeout: float | None = None,
+        retry: Retry | int | None = None,
+    ) -> Any: ...
+
+    async def call(
+        self,
+        target: str,
+        payload: Any = None,
+        *,
+        returns: type[T] | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - the deadline travels to the far side, which a local timeout cannot
+        retry: Retry | int | None = None,
+    ) -> T | Any:
+        """Call `service.method`, or a plain function by its service's name, on one of the nodes that offer it.
+
+        Nodes take turns. `@node` behind the target picks one by name or id.
+
+        Args:
+            target: `math.add`, `math.add@n2`.
+            payload: The argument; a map or list for a handler that takes several.
+            returns: The type of the result; None gives plain values.
+            timeout: Seconds for everything; None takes `calls.timeout_s`. A tighter `fdn.deadline` wins.
+            retry: Further tries elsewhere after errors that may pass; the call may then run more than once.
+
+        Raises:
+            DeadlineExceeded: No answer in time; the work is cancelled over there.
+            RemoteError: The handler raised; the remote traceback is shown as a note.
+            NotFound: Nobody offers `target`.
+            Unreachable: Nobody that offers it can be reached, or the node was lost meanwhile.
+            Overloaded: Too much is waiting, there or here.
+            BadRequest: The payload or the result does not fit its type.
+        """
+        if timeout is not None and not timeout > 0:
+            raise BadRequest(f"timeout={timeout!r}", hint="expected a positive number of seconds")
+        self._check_running()
+        decoder = _plain if returns is None else _decoder_for(returns)
+        tries = Retry(retry) if isinstance(retry, int) else retry
+        if self._send is None:
+            return await self._caller.call(target, payload, timeout, decoder, tries)
+        outgoing = Outgoing(target, payload, is_call=True, timeout_s=timeout)
+        return await compose_send(
+            self._interceptors,
+            lambda out: self._caller.call(out.target, out.payload, out.timeout_s, decoder, tries),
+        )(outgoing)
+
+    # -- what is known
+
+    @property
+    def id(self) -> str:
+        """The node id: the name and 64 random bits."""
+        return "" if self._identity is None else self._identity.node
+
+    @property
+    def name(self) -> str:
+        """The name for people."""
+        return self.settings.name if self._identity is None else self._identity.name
+
+    @property
+    def endpoint(self) -> str:
+        """What others join: the coordination endpoint."""
+        return self._endpoints.get(Channel.COORDINATION.value, "")
+
+    @property
+    def endpoints(self) -> Mapping[str, str]:
+        """Channel name to advertised endpoint."""
+        return dict(self._endpoints)
+
+    def members(self) -> tuple[Member, ...]:
+        """Everybody that is remembered, the dead and those who left included, by name. See `reachable`."""
+        return tuple(sorted(self._view.members.values(), key=lambda member: (member.name, member.node)))
+
+    def reachable(self) -> tuple[Member, ...]:
+        """The members that can be talked to now: alive, not wedged, with an open link; this node included."""
+        return tuple(member for member in self.members() if member.reachable)
+
+    def offers(self) -> Mapping[str, tuple[Offer, ...]]:
+        """What each living member offers, by node id."""
+        return self._directory.offers()
+
+    def facts(self) -> AsyncIterator[Fact]:
+        """The stream of what changes from now on: members, links, refusals. Bounded; see `FactsMissed`."""
+        return self._facts.read()
+
+    async def ping(self, node: str, channel: str = "data", timeout: float = 1.0) -> float:  # noqa: ASYNC109
+        """Round trip to a member on one channel, in seconds.
+
+        Raises:
+            NotFound: No such member.
+            Unreachable: No way there on that channel.
+            DeadlineExceeded: No answer.
+        """
+        self._check_running()
+        member = self._view.named(node)
+        if member is None:
+            raise NotFound(f"no member is named {node!r}", hint="`fdn members` lists them")
+        started = self._loop.time()
+        if channel == Channel.COORDINATION.value:
+            return await self._host.run(_timed(self._control.requests, member.node, timeout))
+        if channel == Channel.GOSSIP.value:
+            if member.rtt_us is None:
+                raise NotFound(f"{node} has not been probed yet", hint="try again in a second")
+            return member.rtt_us / 1e6
+        await self._caller.ping(member.node, Channel(channel), timeout)
+        return self._loop.time() - started
+
+    async def stats(self) -> NodeStats:
+        """Counters of every component."""
+        self._check_running()
+        control = await self._host.run(_returning(self._control.stats))
+        return NodeStats(control, self._data.stats(), self._caller.stats(), self._dispatcher.stats())
+
+    # -- assembly
+
+    async def _assemble(self, kept: NodeIdentity) -> None:
+        settings = self.settings
+        identity = Identity(kept.node, kept.name, (kept.generation, 0))
+        agreed = fingerprint({"cluster": settings.cluster, "pace": settings.pace, "body_bytes_max": settings.data.body_bytes_max})
+        limits = Limits(frame_bytes_max=settings.data.body_bytes_max + _frame_slack())
+        credit = (settings.data.credit_messages, settings.data.credit_bytes)
+        self._host: PlaneHost = InlinePlane(self._loop) if self._inline else PlaneThread(f"fdn-control-{kept.name}")
+        self._user_thread = threading.get_ident()
+        greeter = Greeter(settings.cluster, identity, agreed, object_to=lambda hello: self._control.object_to(hello))
+        make = functools.partial(self._make_control, limits, identity, greeter)
+        self._control: ControlPlane = await self._host.run(_returning(make))
+        self._data_greeter = Greeter(settings.cluster, identity, agreed, credit)
+        self._data = DataPlane(
+            transport=self._make_transport(self._loop, limits),
+            greeter=self._data_greeter,
+            settings=settings,
+            loop=self._loop,
+            rng=self._rng,
+            publish=self._facts.publish,
+        )
+        self._put_messaging_on_top(kept)
+
+    def _make_control(self, limits: Limits, identity: Identity, greeter: Greeter) -> ControlPlane:
+        loop = self._host.loop
+        control = ControlPlane(
+            transport=self._make_transport(loop, limits),
+            settings=self.settings,
+            identity=identity,
+            greeter=greeter,
+            loop=loop,
+            rng=random.Random(self._rng.getrandbits(64)),
+            data_side=_DataSide(self),
+        )
+        control.requests.answers = {
+            "fdn.node.ping": lambda payload: None,
+            "fdn.node.info": lambda payload: self._describe(control.view()),
+            "fdn.node.members": lambda payload: list(control.view().members.values()),
+            "fdn.node.services": lambda payload: _services(control.view()),
+            "fdn.node.stats": lambda payload: dataclasses.asdict(control.stats()),
+            "fdn.node.join": lambda payload: control.join(Settings(join=tuple(payload)).join),
+            "fdn.node.leave": lambda payload: self._leave_soon(control),
+        }
+        return control
+
+    def _put_messaging_on_top(self, kept: NodeIdentity) -> None:
+        settings = self.settings
+        self._directory = OffersDirectory()
+        self._dispatcher = Dispatcher(kept.name, kept.node, settings.calls.timeout_s, self._loop, self._interceptors)
+        self._caller = Caller(kept.node, self._data, self._directory, self._dispatcher, settings, self._loop, self._rng)
+        self._gateway = Gateway(self._caller, kept.node, settings, self._loop)
+        self._dispatcher.for_clients = self._gateway
+        self._data.handlers[Kind.CALL] = self._dispatcher.on_call
+        self._data.handlers[Kind.CAST] = self._dispatcher.on_cast
+        self._data.handlers[Kind.CANCEL] = self._dispatcher.on_cancel
+        self._data.handlers[Kind.REPLY] = self._caller.on_reply
+        self._data.handlers[Kind.ERROR] = self._caller.on_error
+        self._data.on_peer_lost = self._caller.fail_peer
+        self._data.on_caller_gone = self._dispatcher.on_caller_gone
+        self._send = None
+        self._cast: Callable[[str, Any], Any] = self._caller.cast
+        if self._interceptors:
+            self._send = compose_send(self._interceptors, lambda out: self._caller.cast(out.target, out.payload))
+            self._cast = lambda target, payload: self._send_cast(target, payload)
+        for app in self._apps:
+            for declared in app.services:
+                self._add_service(
+                    declared.name,
+                    declared.target,
+                    declared.version,
+                    declared.capabilities,
+                    declared.concurrency,
+                    declared.mailbox_max,
+                    declared.threads,
+                )
+
+    async def _send_cast(self, target: str, payload: Any) -> None:
+        assert self._send is not None
+        await self._send(Outgoing(target, payload, is_call=False, timeout_s=None))
+
+    async def _listen(self) -> None:
+        """Bind the four channels, on the configured base port or the next free group of four."""
+        bind = self.settings.bind_address
+        base = bind.base.port
+        for _ in range(_PORTS_TRIED_MAX if bind.search else 1):
+            try:
+                bound = await self._bind_all(bind.endpoints(base))
+            except EndpointInUse as error:
+                self._data.unlisten()
+                await self._host.run(_returning(self._control.links.unlisten))
+                if not bind.search:
+                    raise Conflict(
+                        f"{error.endpoint} is taken by another process",
+                        hint='choose another base port with bind, "tcp://HOST:PORT+" for the next free one, or port 0 for any',
+                    ) from error
+                base += len(Channel)
+            except EndpointInvalid as error:
+                raise ConfigError(f"cannot listen: {error}", hint="name an address of this machine in `bind`") from error
+            else:
+                self._endpoints = _advertised(bound, self.settings)
+                return
+        raise Conflict(
+            f"no four free ports from {bind.base.port} to {base - 1}",
+            hint="name another base port with bind, or port 0 for any",
+        )
+
+    async def _bind_all(self, endpoints: Mapping[Channel, str]) -> dict[str, str]:
+        async def bind_control() -> dict[str, str]:
+            return {c.value: self._control.links.listen(c, endpoints[c]) for c in CONTROL_CHANNELS}
+
+        bound = await self._host.run(bind_control())
+        return bound | {channel.value: self._data.listen(channel, endpoints[channel]) for channel in DATA_CHANNELS}
+
+    async def _open(self) -> None:
+        assert self._identity is not None
+        identity = Identity(self._identity.node, self._identity.name, (self._identity.generation, 0), self._endpoints)
+        self._data_greeter.now_known_as(identity)
+        self._data.start()
+        offers = encode_offers(self._dispatcher.offers())
+        await self._host.run(_returning(functools.partial(self._control.start, identity, offers)))
+        if self.settings.join:
+            await self._host.run(self._control.join(self.settings.join))
+            await self._host.run(self._control.wait_settled(_SETTLE_S))
+        self._on_view(await self._host.run(_returning(self._control.view)))
+
+    def _add_service(
+        self,
+        name: str,
+        target: Any,
+        version: str,
+        capabilities: Collection[str],
+        concurrency: int | None,
+        mailbox_max: int | None,
+        threads: int,
+    ) -> None:
+        calls = self.settings.calls
+        self._dispatcher.add(
+            Service(
+                name,
+                target,
+                version=version,
+                capabilities=capabilities,
+                concurrency=calls.concurrency if concurrency is None else concurrency,
+                mailbox_max=calls.mailbox_max if mailbox_max is None else mailbox_max,
+                threads=threads,
+            )
+        )
+
+    def _publish_offers(self) -> None:
+        self._host.post(self._control.offer, encode_offers(self._dispatcher.offers()), self._draining)
+
+    # -- the control plane tells, by way of `_DataSide`
+
+    def _on_view(self, view: View) -> None:
+        if self._state == "stopped":
+            return
+        self._view = view
+        self._directory.on_view(view)
+        self._data.on_view(view)
+
+    def _on_beat(self) -> None:
+        self._host.post(self._control.on_beat)
+
+    # -- the end
+
+    async def _stop(self) -> None:
+        if self._state == "running":
+            await self.drain()
+            await self._host.run(_returning(functools.partial(self._control.leave, "stopped")))
+        await self._tear_down("leaving")
+
+    async def _tear_down(self, goodbye: str) -> None:
+        self._state = "stopping"
+        _running.discard(self)
+        try:
+            async with asyncio.timeout(self.settings.stop_timeout_s):
+                if hasattr(self, "_dispatcher"):
+                    await self._gateway.close()
+                    await self._dispatcher.close()
+                if hasattr(self, "_data"):
+                    await self._data.close()
+                if hasattr(self, "_control"):
+                    await self._host.run(self._control.close(goodbye))
+        except TimeoutError:
+            _log.error("node %s did not stop within stop_timeout_s=%g", self.name, self.settings.stop_timeout_s)
+        if hasattr(self, "_host") and not await self._host.close(self.settings.stop_timeout_s):
+            _log.error("the control plane of node %s does not end; its thread is left behind", self.name)
+        if self._identity is not None:
+            self._identity.release()
+        self._state = "stopped"
+        assert self._stopped is not None
+        self._stopped.set()
+
+    def _leave_soon(self, control: ControlPlane) -> None:
+        """Asked over the network: answer first, then go."""
+        self._loop.call_soon_threadsafe(lambda: self._loop.create_task(self.stop()))
+
+    def _check_running(self) -> None:
+        self._guard.check()
+        if self._state != "running":
+            raise Error(f"this node is {self._state}", hint="use it inside `async with fdn.Node(...)`, or after start()")
+
+    def _describe(self, view: View) -> dict[str, Any]:
+        from fdn import __version__
+
+        return {
+            "node": self.id,
+            "name": self.name,
+            "cluster": self.settings.cluster,
+            "version": __version__,
+            "pid": os.getpid(),
+            "python": sys.version.split()[0],
+            "endpoints": self._endpoints,
+            "preset": self.settings.pace,
+            "members": len([m for m in view.members.values() if m.status in ("alive", "suspect")]),
+            "reachable": len([m for m in view.members.values() if m.reachable]),
+        }
+
+
+class _DataSide:
+    """The control plane's way to the user's loop."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._loop = node._loop
+
+    def _post(self, function: Callable[..., None], *arguments: Any) -> None:
+        # The loop is closed when the program forgot to stop its node: then nobody is left to tell.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(function, *arguments)
+
+    def view_changed(self, view: View) -> None:
+        self._post(self._node._on_view, view)
+
+    def fact(self, fact: Fact) -> None:
+        self._post(self._node._facts.publish, fact)
+
+    def beat(self) -> None:
+        self._post(self._node._on_beat)
+
+    def where(self) -> str:
+        frame = sys._current_frames().get(self._node._user_thread)
+        if frame is None:
+            return "the loop's thread is gone"
+        return " < ".join(f"{f.name} ({os.path.basename(f.filename)}:{f.lineno})" for f in reversed(traceback.extract_stack(frame)[-3:]))
+
+
+def run(*apps: App, **settings: Any) -> None:
+    """Run a node with these apps until Ctrl-C or SIGTERM; see `App.run`."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(_run(apps, settings))
+    except Error as error:
+        print(f"error: {error.message}", file=sys.stderr)
+        if error.hint:
+            print(f"hint: {error.hint}", file=sys.stderr)
+        raise SystemExit(error.code) from None
+
+
+async def _run(apps: Sequence[App], settings: Mapping[str, Any]) -> None:
+    node = Node(*apps, **settings)
+    await node.start()
+    await until_signalled(node)
+
+
+async def until_signalled(node: Node) -> None:
+    """Serve until the node is told to leave or the process to end: the first signal drains, the second ends at once."""
+    loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)  # a second one has its usual effect
+        _log.info("node %s drains; once more to end at once", node.name)
+        loop.create_task(node.stop())
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal)
+    await node.wait_stopped()
+
+
+@functools.cache
+def _decoder_for(returns: Any) -> "msgspec.msgpack.Decoder[Any]":
+    try:
+        return msgspec.msgpack.Decoder(returns)
+    except TypeError as error:
+        raise BadRequest(f"returns={returns!r}: {error}", hint="name a type that MessagePack can hold") from error
+
+
+def _override(settings: Settings, overrides: Mapping[str, Any]) -> Settings:
+    known = {field.name for field in dataclasses.fields(Settings)}
+    unknown = sorted(set(overrides) - known)
+    if unknown:
+        raise ConfigError(f"Node() takes no setting {unknown[0]!r}", hint=f"there are {', '.join(sorted(known))}")
+    return dataclasses.replace(settings, **overrides) if overrides else settings
+
+
+def _advertised(bound: Mapping[str, str], settings: Settings) -> dict[str, str]:
+    advertise = settings.advertise_address
+    if not advertise:
+        return dict(bound)
+    if isinstance(advertise, str):
+        return {channel: f"tcp://{advertise}:{endpoint.rpartition(':')[2]}" for channel, endpoint in bound.items()}
+    return {channel.value: endpoint for channel, endpoint in advertise.items()}
+
+
+def _services(view: View) -> list[dict[str, Any]]:
+    directory = OffersDirectory()
+    directory.on_view(view)
+    return [
+        {
+            "node": view.members[node].name,
+            "service": offer.name,
+            "methods": offer.methods,
+            "version": offer.version,
+            "capabilities": offer.capabilities,
+            "state": view.members[node].state,
+        }
+        for node, offers in directory.offers().items()
+        for offer in offers
+    ]
+
+
+async def _returning(function: Callable[[], T]) -> T:
+    """A plain function as a coroutine, to run it on the other plane's loop."""
+    return function()
+
+
+async def _timed(requests: Any, node: str, timeout_s: float) -> float:
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    await requests.request(node, "fdn.node.ping", None, timeout_s)
+    return loop.time() - started
+
+
+def _zmq_transport(loop: asyncio.AbstractEventLoop, limits: Limits) -> Transport:
+    from transports.zmq import ZmqTransport  # here, so that a test on the in-memory twin needs no ZeroMQ
+
+    return ZmqTransport(loop, limits)
+
+
+def _frame_slack() -> int:
+    from transports.limits import FRAME_SLACK_BYTES
+
+    return FRAME_SLACK_BYTES
+
+
+@atexit.register
+def _forsake() -> None:
+    """A program ended without stopping its node: nothing may hang its exit. The peers will find out."""
+    for node in list(_running):
+        if not node._guard.forked:
+            node._host.post(node._host.loop.stop)

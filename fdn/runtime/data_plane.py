@@ -1,0 +1,354 @@
+"""The data plane: links and sessions of the `data` and `events` channels, on the user's own loop.
+
+It moves envelopes between nodes and hands each to whoever registered for its kind; what an envelope means is messaging's
+business. It learns of the cluster only from the control plane's immutable views.
+"""
+
+import asyncio
+import dataclasses
+import logging
+import random
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import msgspec
+from transports.channel import Channel
+from transports.credit import EXEMPT_KINDS
+from transports.transport import Batch, ConnectionEvent, ConnectionStats, EventKind, Listener, ListenerStats, Transport
+from transports.wire.envelope import Envelope, Kind
+from transports.wire.handshake import Hello, Refused, Welcome
+
+from fdn.errors import Unreachable
+from fdn.runtime.facts import Fact, HandshakeRefused, LinkDown, LinkUp
+from fdn.runtime.greeting import Greeter
+from fdn.runtime.link import Link
+from fdn.runtime.sessions import Session, Sessions, SessionsStats
+from fdn.runtime.view import EMPTY_VIEW, View
+from fdn.settings import Settings
+
+__all__ = ("DATA_CHANNELS", "DataPlane", "DataPlaneStats", "Handler", "NoTicket", "Origin", "Ticket")
+
+_log = logging.getLogger(__name__)
+DATA_CHANNELS = (Channel.DATA, Channel.EVENTS)
+_credit_decoder = msgspec.msgpack.Decoder(tuple[int, int, int])
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Origin(Protocol):
+    """Where a message came from, and how to answer it."""
+
+    @property
+    def peer(self) -> str:
+        """The node id (or client id) of the sender."""
+
+    @property
+    def is_client(self) -> bool:
+        """Whether it is no member."""
+
+    answer: Callable[[Envelope], None]
+
+
+class Ticket(Protocol):
+    """The credit that a batch holds until all its messages have been taken up."""
+
+    def hold(self) -> None:
+        """One message of the batch waits in a queue."""
+
+    def release(self) -> None:
+        """It was taken from there."""
+
+
+class NoTicket:
+    """For messages that never were on a link."""
+
+    def hold(self) -> None:
+        pass
+
+    def release(self) -> None:
+        pass
+
+
+class _BatchTicket:
+    __slots__ = ("_bytes", "_held", "_messages", "_plane", "_session")
+
+    def __init__(self, plane: "DataPlane", session: Session, messages: int, size: int) -> None:
+        self._plane = plane
+        self._session = session
+        self._messages = messages
+        self._bytes = size
+        self._held = 1  # the plane's own hold, until the batch is dispatched
+
+    def hold(self) -> None:
+        self._held += 1
+
+    def release(self) -> None:
+        self._held -= 1
+        if not self._held:
+            self._plane.consumed(self._session, self._messages, self._bytes)
+
+
+_NO_TICKET = NoTicket()
+Handler = Callable[[Origin, Envelope, Ticket], None]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DataPlaneStats:
+    """Counters since the start, and the state of each link now."""
+
+    sessions: SessionsStats
+    listeners: Mapping[str, ListenerStats]  # by channel
+    links: Mapping[str, ConnectionStats]  # by "node channel", open ones
+    unknown_kinds: int  # envelopes of kinds that nobody registered for
+    unanswerable: int  # answers dropped because the asker cannot be reached
+    handler_faults: int  # our own handlers that raised: bugs
+
+
+class DataPlane:
+    """See the module. All methods belong to the user's loop.
+
+    Attributes:
+        handlers: By kind; filled in by messaging before `listen`.
+        on_peer_lost: Called with a node id and a reason when calls in flight to it cannot be answered any more.
+        on_caller_gone: Called with a client's or node's id when nobody waits for its answers any more.
+    """
+
+    def __init__(
+        self,
+        *,
+        transport: Transport,
+        greeter: Greeter,
+        settings: Settings,
+        loop: asyncio.AbstractEventLoop,
+        rng: random.Random,
+        publish: Callable[[Fact], None],
+    ) -> None:
+        self._transport = transport
+        self._greeter = greeter
+        self._settings = settings
+        self._loop = loop
+        self._rng = rng
+        self._publish = publish
+        self._listeners: dict[Channel, Listener] = {}
+        self._links: dict[tuple[str, Channel], Link] = {}
+        self._sent_before: dict[Link, int] = {}  # messages sent at the last sweep, to find idle links
+        self._view = EMPTY_VIEW
+        self._sweep: asyncio.TimerHandle | None = None
+        self._unknown_kinds = self._unanswerable = self._handler_faults = 0
+        self._closed = False
+        self.handlers: dict[int, Handler] = {Kind.CREDIT: self._on_credit}
+        self.on_peer_lost: Callable[[str, str], None] = lambda node, reason: None
+        self.on_caller_gone: Callable[[str], None] = lambda caller: None
+        self._sessions = Sessions(
+            greeter,
+            settings.links.sessions_max,
+            (settings.data.credit_messages, settings.data.credit_bytes),
+            self._on_session,
+            self._on_session_refused,
+            self._on_session_closed,
+        )
+
+    def listen(self, channel: Channel, endpoint: str) -> str:
+        """Bind one channel; returns the endpoint with its real port.
+
+        Raises:
+            transports.errors.TransportError: It cannot be bound.
+        """
+        listener = self._transport.listen(channel, endpoint, lambda batch: self._on_batch(channel, listener, batch))
+        self._listeners[channel] = listener
+        return listener.endpoint
+
+    def unlisten(self) -> None:
+        """Give the bound ports free again (the group was not free as a whole)."""
+        for listener in self._listeners.values():
+            listener.close()
+        self._listeners.clear()
+
+    def start(self) -> None:
+        """Begin to close idle links."""
+        self._sweep = self._loop.call_later(self._settings.links.idle_close_s / 2, self._close_idle)
+
+    def on_view(self, view: View) -> None:
+        """Take over a new view: calls to members that died fail now, links to them close."""
+        former, self._view = self._view, view
+        for node, member in view.members.items():
+            was = former.members.get(node)
+            if member.status in ("dead", "left") and (was is None or was.status not in ("dead", "left")):
+                self._forget(node, f"{member.name} is {member.status}: {member.reason}")
+            elif was is not None and member.endpoints != was.endpoints:
+                self._forget(node, f"{member.name} has moved")
+        for node in former.members.keys() - view.members.keys():
+            self._forget(node, "it is forgotten")
+
+    def link(self, node: str, channel: Channel) -> Link:
+        """Our link to a member, made on first use and opened by whoever waits for it.
+
+        Raises:
+            Unreachable: No such member, or it says nothing of that channel.
+        """
+        link = self._links.get((node, channel))
+        if link is not None:
+            return link
+        member = self._view.members.get(node)
+        endpoint = "" if member is None else member.endpoints.get(channel.value, "")
+        if not endpoint or self._closed:
+            raise Unreachable(
+                f"no way to node {node} on the {channel} channel: {'this node is stopping' if self._closed else 'not a member'}",
+                hint="`fdn members` shows what this node sees",
+            )
+        return self._make_link(node, channel, endpoint)
+
+    def stats(self) -> DataPlaneStats:
+        links = {
+            f"{node} {channel}": link.connection.stats()
+            for (node, channel), link in self._links.items()
+            if link.connection is not None
+        }
+        return DataPlaneStats(
+            sessions=self._sessions.stats(),
+            listeners={channel.value: listener.stats() for channel, listener in self._listeners.items()},
+            links=links,
+            unknown_kinds=self._unknown_kinds,
+            unanswerable=self._unanswerable,
+            handler_faults=self._handler_faults,
+        )
+
+    async def close(self) -> None:
+        """Say goodbye on all links and close everything. Idempotent."""
+        self._closed = True
+        if self._sweep is not None:
+            self._sweep.cancel()
+            self._sweep = None
+        for session in self._sessions.open_sessions():
+            if session.is_client:
+                session.listener.send(session.source, Envelope(Kind.BYE, body=msgspec.Raw(_encode({"reason": "stopping"}))))
+        for link in self._links.values():
+            link.close(goodbye="stopping")
+        self._links.clear()
+        await self._transport.close()
+
+    def consumed(self, session: Session, messages: int, size: int) -> None:
+        """All messages of a batch were taken up: grant more when half the window is used."""
+        totals = session.grant.on_consumed(messages, size)
+        if totals is not None:
+            session.answer(Envelope(Kind.CREDIT, body=msgspec.Raw(_encode((session.hello.epoch, *totals)))))
+
+    # -- what comes in
+
+    def _on_batch(self, channel: Channel, listener: Listener, batch: Batch) -> None:
+        session = self._sessions.of(channel, listener, batch)
+        if session is None:
+            return
+        envelopes = batch.envelopes
+        if not envelopes:
+            return  # it held nothing but the HELLO
+        ticket: Ticket = _NO_TICKET
+        if envelopes[0].kind not in EXEMPT_KINDS:  # the first decides for all: a batch never mixes the two
+            session.grant.on_received(len(envelopes), batch.size)
+            ticket = _BatchTicket(self, session, len(envelopes), batch.size)
+        handlers = self.handlers
+        for envelope in envelopes:
+            handler = handlers.get(envelope.kind)
+            if handler is None:
+                self._on_other_kind(session, envelope)
+                continue
+            try:
+                handler(session, envelope, ticket)
+            except Exception:
+                # A fault of ours must cost one message, not the node.
+                self._handler_faults += 1
+                _log.exception("handling an envelope of kind %d failed", envelope.kind, extra={"peer": session.peer})
+        ticket.release()
+
+    def _on_other_kind(self, session: Session, envelope: Envelope) -> None:
+        if envelope.kind == Kind.BYE:
+            self._sessions.close(session)
+        else:
+            self._unknown_kinds += 1
+
+    def _on_credit(self, origin: Origin, envelope: Envelope, ticket: Ticket) -> None:
+        epoch, messages, size = _credit_decoder.decode(envelope.body)
+        for channel in DATA_CHANNELS:
+            link = self._links.get((origin.peer, channel))
+            if link is not None and link.epoch == epoch and link.connection is not None:
+                link.connection.grant(messages, size)
+
+    # -- sessions
+
+    def _on_session(self, session: Session) -> None:
+        if not session.is_client:
+            session.answer = lambda envelope: self._answer(session, envelope)
+
+    def _answer(self, session: Session, envelope: Envelope) -> None:
+        """Answer a node on our own link to it, which this may open."""
+        node, channel = session.peer, session.channel
+        link = self._links.get((node, channel))
+        if link is None:
+            endpoint = session.hello.identity.endpoints.get(channel.value, "")
+            if not endpoint or self._closed:
+                self._unanswerable += 1
+                return
+            link = self._make_link(node, channel, endpoint)
+        connection = link.connection
+        if connection is not None:
+            connection.send_exempt(envelope)
+        elif not link.send_exempt(envelope):
+            self._unanswerable += 1
+
+    def _on_session_refused(self, hello: Hello, refused: Refused) -> None:
+        self._publish(HandshakeRefused(self._loop.time(), hello.identity.name, refused.code, refused.reason, inbound=True))
+
+    def _on_session_closed(self, session: Session) -> None:
+        if session.is_client:
+            self.on_caller_gone(session.peer)
+
+    # -- links
+
+    def _make_link(self, node: str, channel: Channel, endpoint: str) -> Link:
+        link = self._links[node, channel] = Link(
+            transport=self._transport,
+            channel=channel,
+            endpoint=endpoint,
+            peer=node,
+            kept=False,
+            greeter=self._greeter,
+            owner=self,
+            settings=self._settings.links,
+            loop=self._loop,
+            rng=self._rng,
+        )
+        return link
+
+    def _forget(self, node: str, reason: str) -> None:
+        for channel in DATA_CHANNELS:
+            link = self._links.pop((node, channel), None)
+            if link is not None:
+                self._sent_before.pop(link, None)
+                link.close()
+        self._sessions.drop_peer(node)
+        self.on_peer_lost(node, reason)
+        self.on_caller_gone(node)
+
+    def _close_idle(self) -> None:
+        for link in self._links.values():
+            if link.connection is None:
+                continue
+            sent = link.connection.stats().messages_sent
+            if self._sent_before.get(link) == sent:
+                link.hang_up("idle")
+            self._sent_before[link] = sent
+        self._sweep = self._loop.call_later(self._settings.links.idle_close_s / 2, self._close_idle)
+
+    def on_link_open(self, link: Link, welcome: Welcome) -> None:
+        self._publish(LinkUp(self._loop.time(), link.peer, link.channel.value, link.endpoint))
+
+    def on_link_refused(self, link: Link, refused: Refused) -> None:
+        self._publish(HandshakeRefused(self._loop.time(), link.endpoint, refused.code, refused.reason, inbound=False))
+
+    def on_link_lost(self, link: Link, event: ConnectionEvent, was_open: bool, dropped: int) -> None:
+        reason = f"{event.kind.value}{': ' if event.detail else ''}{event.detail}"
+        self._publish(LinkDown(self._loop.time(), link.peer, link.channel.value, link.endpoint, reason, dropped))
+        if was_open or event.kind is EventKind.REFUSED:
+            self.on_peer_lost(link.peer, f"the {link.channel} link to it was lost ({reason})")
+
+    def on_link_batch(self, link: Link, batch: Batch) -> None:
+        self._unknown_kinds += len(batch.envelopes)  # nodes answer on their own links, so nothing should come here

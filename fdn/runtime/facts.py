@@ -1,0 +1,191 @@
+"""The typed stream of facts: one value per change of state, for users, the command line and later services."""
+
+import asyncio
+import collections
+import dataclasses
+from collections.abc import AsyncIterator, Callable
+
+__all__ = (
+    "DataPlaneLagging",
+    "DataPlaneRecovered",
+    "Fact",
+    "FactStream",
+    "FactsMissed",
+    "HandshakeRefused",
+    "LinkDown",
+    "LinkUp",
+    "MemberAlive",
+    "MemberDead",
+    "MemberLeft",
+    "MemberSuspect",
+    "NameClash",
+    "SettingsDiffer",
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Fact:
+    """Something that has happened. `at` is loop time, seconds."""
+
+    at: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class MemberAlive(Fact):
+    """A member joined, came back, or refuted a suspicion (`before` tells which)."""
+
+    node: str
+    name: str
+    incarnation: tuple[int, int]
+    before: str  # "", "alive", "suspect", "dead" or "left"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class MemberSuspect(Fact):
+    """A member is suspected."""
+
+    node: str
+    name: str
+    by: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class MemberDead(Fact):
+    """A member was declared dead."""
+
+    node: str
+    name: str
+    by: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class MemberLeft(Fact):
+    """A member left on purpose."""
+
+    node: str
+    name: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LinkUp(Fact):
+    """Our connection to a peer on one channel is open."""
+
+    node: str
+    channel: str
+    endpoint: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LinkDown(Fact):
+    """Our connection to a peer on one channel ended, and what was still queued on it is dropped."""
+
+    node: str
+    channel: str
+    endpoint: str
+    reason: str
+    dropped: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class HandshakeRefused(Fact):
+    """A handshake was refused: ours by a peer (`inbound` false), or a peer's by us."""
+
+    endpoint: str
+    code: str
+    reason: str
+    inbound: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SettingsDiffer(Fact):
+    """A peer runs with other settings than ours where all should agree."""
+
+    node: str
+    theirs: str
+    ours: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class NameClash(Fact):
+    """Two living nodes have one name; both work, people will mix them up."""
+
+    name: str
+    nodes: tuple[str, str]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DataPlaneLagging(Fact):
+    """This node's user loop has not turned for `lag_s`; `where` is the code that holds it, if known."""
+
+    lag_s: float
+    state: str
+    where: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DataPlaneRecovered(Fact):
+    """This node's user loop turns again."""
+
+    lag_s: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FactsMissed(Fact):
+    """A reader of the stream was too slow: `count` facts were dropped, oldest first."""
+
+    count: int
+
+
+class FactStream:
+    """Fans facts out to any number of readers, each with a bounded queue that drops its oldest."""
+
+    def __init__(self, queue_max: int) -> None:
+        self._queue_max = queue_max
+        self._readers: list[_Reader] = []
+        self._listeners: list[Callable[[Fact], None]] = []
+
+    def publish(self, fact: Fact) -> None:
+        """Hand a fact to every reader. Never waits."""
+        for listener in self._listeners:
+            listener(fact)
+        for reader in self._readers:
+            reader.put(fact)
+
+    def listen(self, listener: Callable[[Fact], None]) -> None:
+        """Call `listener` with each fact, on the loop of the stream. It must not raise or wait."""
+        self._listeners.append(listener)
+
+    async def read(self) -> AsyncIterator[Fact]:
+        """Facts from now on, in the order of their happening, `FactsMissed` where some were dropped."""
+        reader = _Reader(self._queue_max)
+        self._readers.append(reader)
+        try:
+            while True:
+                yield await reader.get()
+        finally:
+            self._readers.remove(reader)
+
+
+class _Reader:
+    def __init__(self, queue_max: int) -> None:
+        self._queue: collections.deque[Fact] = collections.deque(maxlen=queue_max)
+        self._missed = 0
+        self._ready = asyncio.Event()
+
+    def put(self, fact: Fact) -> None:
+        if len(self._queue) == self._queue.maxlen:
+            self._missed += 1
+        self._queue.append(fact)
+        self._ready.set()
+
+    async def get(self) -> Fact:
+        while not self._queue:
+            self._ready.clear()
+            await self._ready.wait()
+        if self._missed:
+            missed, self._missed = self._missed, 0
+            return FactsMissed(self._queue[0].at, missed)
+        return self._queue.popleft()

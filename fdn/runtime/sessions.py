@@ -1,0 +1,177 @@
+"""Who is on the other side of our listeners: no frame is believed before its connection has said HELLO.
+
+A ROUTER tells connections apart by a routing id of its own making, so a peer cannot pose as another connection. What
+libzmq does not tell is that a connection ended; a session therefore also goes when its peer says HELLO again on that
+channel, says BYE, is declared dead, or is the one unused for longest when there are too many.
+"""
+
+import collections
+import dataclasses
+import logging
+from collections.abc import Callable
+
+import msgspec
+from transports.channel import Channel
+from transports.credit import GrantWindow
+from transports.transport import Batch, Listener
+from transports.wire.envelope import Envelope, Kind
+from transports.wire.handshake import Hello, Refused, RefusedCode, Role, Welcome
+
+from fdn.runtime.greeting import Greeter
+
+__all__ = ("Session", "Sessions", "SessionsStats")
+
+_log = logging.getLogger(__name__)
+_hello_decoder = msgspec.msgpack.Decoder(Hello)
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Session:
+    """One connection that introduced itself.
+
+    Attributes:
+        source: Routing id on `listener`.
+        listener: Where it came in.
+        channel: The traffic class.
+        hello: What it said.
+        peer: The node id (or client id) that it claims.
+        is_client: Whether it is no member.
+        key: Its public key, or None without CURVE.
+        grant: What it may send us, and what we have consumed of it.
+        answer: Sends an envelope back to this peer, without waiting: for a client on this very connection, for a node
+            on our own connection to it.
+    """
+
+    __slots__ = ("answer", "channel", "grant", "hello", "is_client", "key", "listener", "peer", "source")
+
+    def __init__(self, batch: Batch, listener: Listener, channel: Channel, hello: Hello, grant: GrantWindow) -> None:
+        self.source = batch.source
+        self.listener = listener
+        self.channel = channel
+        self.hello = hello
+        self.peer = hello.identity.node
+        self.is_client = hello.role is Role.CLIENT
+        self.key = batch.key
+        self.grant = grant
+        self.answer: Callable[[Envelope], None] = self._answer_here
+
+    def _answer_here(self, envelope: Envelope) -> None:
+        self.listener.send(self.source, envelope)  # counted by the listener when the peer is gone or full
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SessionsStats:
+    """Counters since the start."""
+
+    open: int
+    admitted: int
+    refused: int
+    unintroduced: int  # envelopes dropped because their connection had not said HELLO
+    evicted: int  # sessions given up because `links.sessions_max` was reached
+
+
+class Sessions:
+    """The sessions of one plane.
+
+    Args:
+        greeter: Judges HELLOs.
+        sessions_max: How many are held; past that the longest unused goes.
+        credit: (messages, bytes) window that each gets.
+        on_open: Called with each new session, after its WELCOME was sent.
+        on_refused: Called with the HELLO and the refusal.
+        on_close: Called with a session that ended (BYE, replaced, evicted or dropped).
+    """
+
+    def __init__(
+        self,
+        greeter: Greeter,
+        sessions_max: int,
+        credit: tuple[int, int],
+        on_open: Callable[[Session], None],
+        on_refused: Callable[[Hello, Refused], None],
+        on_close: Callable[[Session], None],
+    ) -> None:
+        self._greeter = greeter
+        self._max = sessions_max
+        self._credit = credit
+        self._on_open = on_open
+        self._on_refused = on_refused
+        self._on_close = on_close
+        self._by_source: collections.OrderedDict[tuple[Channel, bytes], Session] = collections.OrderedDict()
+        self._by_peer: dict[tuple[Channel, str], Session] = {}
+        self._admitted = self._refused = self._unintroduced = self._evicted = 0
+
+    def of(self, channel: Channel, listener: Listener, batch: Batch) -> Session | None:
+        """The session a batch belongs to, opened if the batch begins with a good HELLO; None means: drop it."""
+        envelopes = batch.envelopes
+        if envelopes[0].kind == Kind.HELLO:
+            return self._introduce(channel, listener, batch)
+        session = self._by_source.get((channel, batch.source))
+        if session is None:
+            self._unintroduced += len(envelopes)
+        return session
+
+    def close(self, session: Session) -> None:
+        """End one session. Idempotent."""
+        if self._by_source.pop((session.channel, session.source), None) is None:
+            return
+        if self._by_peer.get((session.channel, session.peer)) is session:
+            del self._by_peer[session.channel, session.peer]
+        self._on_close(session)
+
+    def drop_peer(self, peer: str) -> None:
+        """End all sessions of a peer that is dead or has left."""
+        for session in [session for session in self._by_source.values() if session.peer == peer]:
+            self.close(session)
+
+    def open_sessions(self) -> tuple[Session, ...]:
+        """All that are open, the longest unused first."""
+        return tuple(self._by_source.values())
+
+    def stats(self) -> SessionsStats:
+        return SessionsStats(len(self._by_source), self._admitted, self._refused, self._unintroduced, self._evicted)
+
+    def _introduce(self, channel: Channel, listener: Listener, batch: Batch) -> Session | None:
+        # A second HELLO on a connection begins a new link epoch; what the old one was owed is void.
+        former = self._by_source.get((channel, batch.source))
+        if former is not None:
+            self.close(former)
+        envelope = batch.envelopes.pop(0)
+        try:
+            hello = _hello_decoder.decode(envelope.body)
+        except (msgspec.MsgspecError, RecursionError) as error:
+            self._refused += 1
+            refused = Refused(RefusedCode.MALFORMED, f"HELLO cannot be read: {error}"[:500])
+            listener.send(batch.source, _reply(Kind.REFUSED, refused))
+            return None
+        answer = self._greeter.answer(hello, channel)
+        if isinstance(answer, Refused):
+            self._refused += 1
+            listener.send(batch.source, _reply(Kind.REFUSED, answer))
+            self._on_refused(hello, answer)
+            return None
+        return self._admit(channel, listener, batch, hello, answer)
+
+    def _admit(self, channel: Channel, listener: Listener, batch: Batch, hello: Hello, welcome: Welcome) -> Session:
+        session = Session(batch, listener, channel, hello, GrantWindow(*self._credit))
+        former = self._by_peer.get((channel, session.peer))
+        # Only a node's connection replaces its former one: a client may hold several, and its id is its own word.
+        if former is not None and not session.is_client:
+            self.close(former)
+        if len(self._by_source) >= self._max:
+            oldest = next(iter(self._by_source.values()))
+            self._evicted += 1
+            _log.warning(
+                "session of %s given up: links.sessions_max=%d reached", oldest.peer, self._max, extra={"peer": oldest.peer}
+            )
+            self.close(oldest)
+        self._by_source[channel, batch.source] = session
+        self._by_peer[channel, session.peer] = session
+        self._admitted += 1
+        listener.send(batch.source, _reply(Kind.WELCOME, welcome))
+        self._on_open(session)
+        return session
+
+
+def _reply(kind: Kind, body: Welcome | Refused) -> Envelope:
+    return Envelope(kind, body=msgspec.Raw(_encode(body)))

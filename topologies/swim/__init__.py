@@ -1,0 +1,41 @@
+"""SWIM membership: who is alive. Start with `topologies.swim.swim`."""
+
+from topologies.swim.interface import (
+    Effect,
+    Evidence,
+    EvidenceKind,
+    Input,
+    Leave,
+    MemberChanged,
+    Met,
+    Received,
+    Refuted,
+    Send,
+    SwimStats,
+    Tick,
+)
+from topologies.swim.messages import Claim, Message, Status, decode, encode
+from topologies.swim.settings import SwimSettings
+from topologies.swim.swim import Swim
+
+__all__ = (
+    "Claim",
+    "Effect",
+    "Evidence",
+    "EvidenceKind",
+    "Input",
+    "Leave",
+    "MemberChanged",
+    "Message",
+    "Met",
+    "Received",
+    "Refuted",
+    "Send",
+    "Status",
+    "Swim",
+    "SwimSettings",
+    "SwimStats",
+    "Tick",
+    "decode",
+    "encode",
+)

@@ -1,0 +1,229 @@
+"""Who is probed when, and what came of it. SWIM sections 3.1 and 4.3.
+
+Every probe interval the next member of a shuffled list is sent a Ping. If no Ack comes within `ack_timeout_s`, a few
+helpers are sent a PingReq; if none of them brings an Ack by the end of the interval, the probe has failed. The list is
+gone through round robin and shuffled anew after each round, and who joins is inserted at a random place: each member
+is probed at least once in 2n - 1 intervals, and the mean first detection by anyone takes e / (e - 1) intervals.
+"""
+
+import dataclasses
+import random
+
+from topologies.identity import NodeId
+from topologies.swim.settings import SwimSettings
+
+__all__ = ("AskHelpers", "PingPeer", "ProbeEvent", "ProbeFailed", "Prober", "Relay")
+
+_RELAYS_MAX = 1024
+_RTT_GAIN = 1 / 8  # RFC 6298
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PingPeer:
+    """Send a Ping with this `seq`."""
+
+    peer: NodeId
+    seq: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class AskHelpers:
+    """Send each helper a PingReq with this `seq`."""
+
+    peer: NodeId
+    seq: int
+    helpers: tuple[NodeId, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ProbeFailed:
+    """Neither the peer nor a helper answered in time."""
+
+    peer: NodeId
+    waited_s: float
+    helpers: tuple[NodeId, ...]
+
+
+ProbeEvent = PingPeer | AskHelpers | ProbeFailed
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Relay:
+    """The Ack that came is for `requester`, who knows it as `seq`."""
+
+    requester: NodeId
+    seq: int
+    target: NodeId
+    expires: float
+
+
+@dataclasses.dataclass(slots=True)
+class _Probe:
+    peer: NodeId
+    started: float
+    ask_at: float
+    fail_at: float
+    asked: bool = False
+    helpers: tuple[NodeId, ...] = ()
+
+
+class Prober:
+    """The probes of one node.
+
+    Args:
+        settings: Intervals and counts.
+        rng: Order, helpers and the first sequence number: random at each start, so that an Ack meant for an earlier
+            life answers nothing.
+    """
+
+    def __init__(self, settings: SwimSettings, rng: random.Random) -> None:
+        self._settings = settings
+        self._rng = rng
+        self._seq = rng.getrandbits(32)
+        self._round: list[NodeId] = []
+        self._position = 0
+        self._watched: dict[NodeId, float | None] = {}  # smoothed round trip, seconds
+        self._probes: dict[int, _Probe] = {}
+        self._probed: dict[NodeId, int] = {}  # the probe under way for a peer
+        self._relays: dict[int, Relay] = {}
+        self._next_at = 0.0
+        self.probes_count = self.failed_count = self.indirect_count = self.unexpected_count = 0
+
+    def watch(self, peer: NodeId, now: float) -> None:
+        """Probe this peer from now on. Idempotent."""
+        if peer in self._watched:
+            return
+        if not self._watched:
+            self._next_at = now + self._rng.uniform(0.0, self._settings.probe_interval_s)
+        self._watched[peer] = None
+        # Only among those still to come: an insertion before the position would have to move it.
+        self._round.insert(self._rng.randint(self._position, len(self._round)), peer)
+
+    def unwatch(self, peer: NodeId) -> None:
+        """Probe it no more. Idempotent."""
+        if peer not in self._watched:
+            return
+        del self._watched[peer]
+        place = self._round.index(peer)
+        del self._round[place]
+        if place < self._position:
+            self._position -= 1
+        self._drop(peer)
+
+    def rtt_s(self, peer: NodeId) -> float | None:
+        """Smoothed round trip of direct probes, seconds."""
+        return self._watched.get(peer)
+
+    def probe_now(self, peer: NodeId, now: float) -> list[ProbeEvent]:
+        """Probe out of turn, unless a probe is under way."""
+        if peer not in self._watched or peer in self._probed:
+            return []
+        return [self._start(peer, now)]
+
+    def direct_failed(self, peer: NodeId, now: float) -> list[ProbeEvent]:
+        """A Ping would not get through: ask the helpers at once."""
+        if peer not in self._watched:
+            return []
+        if peer not in self._probed:
+            self._start(peer, now)
+        probe = self._probes[self._probed[peer]]
+        return self._ask(self._probed[peer], probe) if not probe.asked else []
+
+    def help(self, requester: NodeId, seq: int, target: NodeId, now: float) -> list[ProbeEvent]:
+        """A PingReq came: ping its target for the requester."""
+        if len(self._relays) >= _RELAYS_MAX:
+            return []
+        self._seq += 1
+        self._relays[self._seq] = Relay(requester, seq, target, now + self._settings.probe_interval_s)
+        return [PingPeer(target, self._seq)]
+
+    def on_ack(self, sender: NodeId, seq: int, now: float) -> Relay | None:
+        """An Ack came. Returns where it must be passed on to, if it was asked for on another's behalf."""
+        relay = self._relays.get(seq)
+        if relay is not None and relay.target == sender:
+            del self._relays[seq]
+            return relay
+        probe = self._probes.get(seq)
+        if probe is None or (sender != probe.peer and sender not in probe.helpers):
+            self.unexpected_count += 1
+            return None
+        if sender == probe.peer:
+            self._measure(sender, now - probe.started)
+        self._drop(probe.peer)
+        return None
+
+    def tick(self, now: float) -> list[ProbeEvent]:
+        """What is due."""
+        events: list[ProbeEvent] = []
+        for seq, probe in list(self._probes.items()):
+            if now >= probe.fail_at:
+                self.failed_count += 1
+                self._drop(probe.peer)
+                events.append(ProbeFailed(probe.peer, now - probe.started, probe.helpers))
+            elif now >= probe.ask_at and not probe.asked:
+                events.extend(self._ask(seq, probe))
+        for seq in [seq for seq, relay in self._relays.items() if now >= relay.expires]:
+            del self._relays[seq]
+        if self._watched and now >= self._next_at:
+            self._next_at += self._settings.probe_interval_s
+            if self._next_at <= now:  # beats that were missed are not made up for
+                self._next_at = now + self._settings.probe_interval_s
+            peer = self._next_peer()
+            if peer not in self._probed:
+                events.append(self._start(peer, now))
+        return events
+
+    def next_deadline(self) -> float | None:
+        deadlines = [
+            probe.fail_at if probe.asked else min(probe.ask_at, probe.fail_at) for probe in self._probes.values()
+        ]
+        deadlines.extend(relay.expires for relay in self._relays.values())
+        if self._watched:
+            deadlines.append(self._next_at)
+        return min(deadlines, default=None)
+
+    def postpone(self, lag_s: float) -> None:
+        """We ourselves were not running; nobody is to blame for not answering meanwhile."""
+        for probe in self._probes.values():
+            probe.ask_at += lag_s
+            probe.fail_at += lag_s
+        self._relays = {
+            seq: dataclasses.replace(relay, expires=relay.expires + lag_s) for seq, relay in self._relays.items()
+        }
+
+    def _next_peer(self) -> NodeId:
+        if self._position >= len(self._round):
+            last = self._round[-1]
+            self._rng.shuffle(self._round)
+            if self._round[0] == last:  # never the same twice in a row: with two peers they simply take turns
+                self._round[0], self._round[-1] = self._round[-1], self._round[0]
+            self._position = 0
+        self._position += 1
+        return self._round[self._position - 1]
+
+    def _start(self, peer: NodeId, now: float) -> PingPeer:
+        self.probes_count += 1
+        self._seq += 1
+        self._probes[self._seq] = _Probe(
+            peer, now, now + self._settings.ack_timeout_s, now + self._settings.probe_interval_s
+        )
+        self._probed[peer] = self._seq
+        return PingPeer(peer, self._seq)
+
+    def _ask(self, seq: int, probe: _Probe) -> list[ProbeEvent]:
+        probe.asked = True
+        others = [peer for peer in self._watched if peer != probe.peer]
+        probe.helpers = tuple(self._rng.sample(others, min(self._settings.indirect_count, len(others))))
+        if not probe.helpers:
+            return []
+        self.indirect_count += 1
+        return [AskHelpers(probe.peer, seq, probe.helpers)]
+
+    def _measure(self, peer: NodeId, sample_s: float) -> None:
+        smoothed = self._watched.get(peer)
+        self._watched[peer] = sample_s if smoothed is None else smoothed + _RTT_GAIN * (sample_s - smoothed)
+
+    def _drop(self, peer: NodeId) -> None:
+        seq = self._probed.pop(peer, None)
+        if seq is not None:
+            del self._probes[seq]

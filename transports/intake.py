@@ -1,0 +1,72 @@
+"""The receiving half that listeners and connections of every transport share: decode, count, hand up."""
+
+import logging
+from collections.abc import Sequence
+
+from transports.errors import RemoteProtocolError
+from transports.limits import Limits
+from transports.transport import Batch, Receive
+from transports.wire.batch import decode_batch
+
+__all__ = ("Intake",)
+
+logger = logging.getLogger(__name__)
+
+
+class Intake:
+    """Turns frames into batches. Whatever a peer sends is counted and dropped when it is not a batch; nothing is raised.
+
+    Args:
+        where: The endpoint, for the log.
+        receive: Gets every batch.
+        limits: For `attachments_max` and `frame_bytes_max`.
+    """
+
+    __slots__ = ("_attachments_max", "_frame_bytes_max", "_where", "batches", "bytes", "malformed", "messages", "oversized", "receive")
+
+    def __init__(self, where: str, receive: Receive, limits: Limits) -> None:
+        self._where = where
+        self._attachments_max = limits.attachments_max
+        self._frame_bytes_max = limits.frame_bytes_max
+        self.receive = receive
+        self.batches = 0
+        self.messages = 0
+        self.bytes = 0
+        self.malformed = 0
+        self.oversized = 0
+
+    def take(self, source: bytes, frame: bytes | memoryview, attachments: Sequence[memoryview] = (), key: bytes | None = None) -> None:
+        """Decode one message and hand it up.
+
+        Args:
+            source: Routing id, empty on a dialled connection.
+            frame: The batch frame.
+            attachments: Frames behind it.
+            key: The peer's public key.
+        """
+        size = len(frame)
+        if size > self._frame_bytes_max:
+            self.oversized += 1
+            return
+        if attachments:
+            if len(attachments) > self._attachments_max:
+                self._drop(f"{len(attachments)} attachments exceed attachments_max={self._attachments_max}")
+                return
+            size += sum(map(len, attachments))
+        try:
+            envelopes, malformed = decode_batch(frame)
+        except RemoteProtocolError as error:
+            self._drop(str(error))
+            return
+        if malformed:
+            self.malformed += malformed
+        self.batches += 1
+        self.messages += len(envelopes)
+        self.bytes += size
+        self.receive(Batch(source, envelopes, size, attachments, key))
+
+    def _drop(self, reason: str) -> None:
+        # One line for the first and then for each doubling: a hostile peer must not be able to fill a disk.
+        self.malformed += 1
+        if self.malformed & (self.malformed - 1) == 0:
+            logger.warning("dropped a message received on %s: %s (%d malformed so far)", self._where, reason, self.malformed)

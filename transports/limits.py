@@ -1,0 +1,84 @@
+"""The bounds of a transport: every queue, frame and wait has one, and each says what raising it costs."""
+
+import dataclasses
+
+__all__ = ("FRAME_SLACK_BYTES", "Limits")
+
+KIB = 1024
+MIB = 1024 * KIB
+
+# What `frame_bytes_max` keeps free for everything but the body: version, array, address, ids and meta
+# (64 KiB at most, docs/spec/0001-wire.md section 7).
+FRAME_SLACK_BYTES = 128 * KIB
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Limits:
+    """The bounds of one transport. The defaults carry the budgets of DESIGN.md section 7 on two cores.
+
+    Attributes:
+        frame_bytes_max: Largest frame accepted; libzmq drops the connection of a peer that announces more. Must be
+            the same on every node, or the larger sender loses its links. Raising it lets one peer hold more memory.
+        batch_bytes_max: A batch is closed when its estimated size reaches this. Larger batches cost less a message
+            and delay what waits behind them.
+        batch_messages_max: A batch is closed at this many envelopes; at most 65 535, the array16 of the wire.
+        outbox_messages_max: Envelopes waiting in one connection before it is `full`. Counted when a batch closes, so a
+            connection may hold one batch more.
+        outbox_bytes_max: The same in bytes. One envelope larger than this still passes when nothing else waits.
+        send_hwm: Batches (ZeroMQ messages) that libzmq may hold for one peer on the sending side. Small on purpose:
+            what waits in our own queue is coalesced, expires and is counted; what waits in libzmq does none of that.
+            Measured one way, 100 B, two processes: 16 and up carry the same; 64 leaves room for single-envelope batches.
+        receive_hwm: The same on the receiving side.
+        drain_messages_max: Batches read from one socket in one turn, before other sockets and callbacks have theirs.
+        drain_s_max: Seconds that such a turn may take, handlers included.
+        heartbeat_interval_s: Seconds between ZMTP pings on an otherwise silent connection.
+        heartbeat_timeout_s: Seconds without any answer after which a coordination or gossip connection is dropped.
+        heartbeat_stalled_s: The same on data and events. libzmq stops reading, pongs too, while a receiver whose user
+            code is wedged has a full queue; this must exceed the longest such stall that is to be survived.
+        connect_timeout_s: Seconds that a dial may wait for TCP to connect, name resolution included.
+        handshake_timeout_s: Seconds that a peer may take for the ZMTP handshake once TCP is connected.
+        attachments_max: Frames that may follow a batch.
+        sockets_max: Sockets of one ZeroMQ context. Three for each dialled connection (libzmq's default of 1023 ends at
+            80 peers); an empty slot costs 12 bytes.
+    """
+
+    frame_bytes_max: int = 16 * MIB + FRAME_SLACK_BYTES
+    batch_bytes_max: int = 64 * KIB
+    batch_messages_max: int = 512
+    outbox_messages_max: int = 4096
+    outbox_bytes_max: int = 4 * MIB
+    send_hwm: int = 64
+    receive_hwm: int = 64
+    drain_messages_max: int = 64
+    drain_s_max: float = 0.002
+    heartbeat_interval_s: float = 1.0
+    heartbeat_timeout_s: float = 5.0
+    heartbeat_stalled_s: float = 30.0
+    connect_timeout_s: float = 3.0
+    handshake_timeout_s: float = 3.0
+    attachments_max: int = 64
+    sockets_max: int = 16_384
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value <= 0:
+                raise ValueError(f"{field.name}={value} is not a bound; give a positive number")
+        if self.batch_messages_max > 65_535:
+            raise ValueError(f"batch_messages_max={self.batch_messages_max} exceeds 65535, the most that a batch may hold")
+        smallest = 2 * FRAME_SLACK_BYTES
+        if self.frame_bytes_max < max(smallest, 2 * self.batch_bytes_max):
+            raise ValueError(
+                f"frame_bytes_max={self.frame_bytes_max} is too small: give at least {smallest}, "
+                f"and twice batch_bytes_max={self.batch_bytes_max}"
+            )
+        if self.heartbeat_interval_s >= min(self.heartbeat_timeout_s, self.heartbeat_stalled_s):
+            raise ValueError(
+                f"heartbeat_interval_s={self.heartbeat_interval_s} must be below heartbeat_timeout_s="
+                f"{self.heartbeat_timeout_s} and heartbeat_stalled_s={self.heartbeat_stalled_s}, or every connection is dropped"
+            )
+
+    @property
+    def body_bytes_max(self) -> int:
+        """The largest body that fits into one frame."""
+        return self.frame_bytes_max - FRAME_SLACK_BYTES

@@ -1,0 +1,201 @@
+"""What a transport is: listeners, connections, and the batches they hand up.
+
+Two keep this contract: `transports.zmq.ZmqTransport` and its in-memory twin, `transports.memory.MemoryTransport`.
+One test suite runs over both (`tests/unit/transports/test_contract.py`).
+
+Everything here belongs to one event loop and one thread; nothing may be called from another.
+"""
+
+import dataclasses
+import enum
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from transports.channel import Channel
+from transports.wire.envelope import Envelope
+
+__all__ = (
+    "Batch",
+    "Connection",
+    "ConnectionEvent",
+    "ConnectionStats",
+    "EventKind",
+    "Listener",
+    "ListenerStats",
+    "OnEvent",
+    "Receive",
+    "Transport",
+)
+
+
+class Batch:
+    """One received ZeroMQ message, decoded. Made once per message, so a plain class with slots.
+
+    Attributes:
+        source: The routing id that the ROUTER gave the connection; empty on a dialled connection.
+        envelopes: At least one; bodies are `msgspec.Raw` views into the frame.
+        size: Bytes of the batch frame and all attachments, the unit of credit.
+        attachments: Raw frames that followed the batch, in order, as buffers; not copied.
+        key: The peer's public key (32 bytes), or None without CURVE.
+    """
+
+    __slots__ = ("attachments", "envelopes", "key", "size", "source")
+
+    def __init__(
+        self, source: bytes, envelopes: list[Envelope], size: int, attachments: Sequence[memoryview], key: bytes | None
+    ) -> None:
+        self.source = source
+        self.envelopes = envelopes
+        self.size = size
+        self.attachments = attachments
+        self.key = key
+
+
+Receive = Callable[[Batch], None]
+
+
+class EventKind(enum.Enum):
+    """What became of a dialled connection. At most one of the last four comes, and it is the last event."""
+
+    CONNECTED = "connected"  # the ZMTP handshake is done; the HELLO is on its way
+    REFUSED = "refused"  # nobody listens there: the process is gone, or never was
+    UNREACHABLE = "unreachable"  # no answer within the connect timeout, or no route
+    FAILED = "failed"  # something answered, but not a ZeroMQ peer we can speak with
+    CLOSED = "closed"  # an established connection ended: closed, reset, or heartbeats missed
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ConnectionEvent:
+    """A socket monitor's word on a dialled connection: evidence for the failure detector."""
+
+    kind: EventKind
+    endpoint: str
+    detail: str = ""
+
+
+OnEvent = Callable[[ConnectionEvent], None]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ConnectionStats:
+    """Counters of one dialled connection since it was made."""
+
+    messages_sent: int = 0
+    bytes_sent: int = 0
+    batches_sent: int = 0
+    expired: int = 0  # envelopes whose deadline passed before their batch was encoded
+    unsendable: int = 0  # envelopes that could not be encoded into one frame
+    hwm_hits: int = 0  # sends that met EAGAIN
+    credit_stalls: int = 0  # flushes that found no credit
+    queued_messages: int = 0
+    queued_bytes: int = 0
+    batches_received: int = 0
+    malformed: int = 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ListenerStats:
+    """Counters of one listener since it was bound."""
+
+    batches_received: int = 0
+    messages_received: int = 0
+    bytes_received: int = 0
+    malformed: int = 0  # frames or envelopes that were not what the specification says
+    oversized: int = 0  # frames above `frame_bytes_max` that reached us
+    refused_sends: int = 0  # sends to a peer that was gone, or whose queue was full
+
+
+class Listener(Protocol):
+    """A bound ROUTER, or its twin."""
+
+    @property
+    def endpoint(self) -> str:
+        """Where it listens, with the port that was really bound."""
+
+    def send(self, source: bytes, envelope: Envelope) -> bool:
+        """Send one envelope back on the connection `source`. Never waits.
+
+        Only for handshake answers and for clients, which have no listener of their own.
+
+        Returns:
+            False when the peer is gone or its queue is full; the envelope is then counted and dropped.
+        """
+
+    def stats(self) -> ListenerStats: ...
+
+    def close(self) -> None:
+        """Stop listening and drop every connection at once. Idempotent."""
+
+
+class Connection(Protocol):
+    """A dialled DEALER for one attempt, or its twin. It never reconnects: its owner dials again.
+
+    Order: envelopes sent with `send` arrive in that order, those sent with `send_exempt` likewise; between the
+    two nothing is promised.
+    """
+
+    @property
+    def endpoint(self) -> str: ...
+
+    @property
+    def full(self) -> bool:
+        """Whether the queue has reached `outbox_messages_max` or `outbox_bytes_max`: a sender should `wait_room`."""
+
+    def send(self, envelope: Envelope, deadline_at: float = 0.0, on_expired: Callable[[Envelope], None] | None = None) -> None:
+        """Queue one envelope. Never waits.
+
+        The first of an idle period leaves at once; those that follow within the same loop pass leave together.
+
+        Args:
+            envelope: Must not be changed afterwards; its `deadline_ms` is written when the batch is encoded.
+            deadline_at: Loop time after which it must not be sent, or 0.0 for none. What expires in the queue is
+                counted and handed to `on_expired`.
+        """
+
+    def send_exempt(self, envelope: Envelope) -> None:
+        """Queue an envelope that needs no credit: handshakes, replies, errors, cancels, CREDIT itself."""
+
+    def grant(self, messages: int, bytes_: int) -> None:
+        """Raise the totals that may be sent on this connection (absolute; a lower value than held is ignored).
+
+        Until the first call there is no limit on `send`. (0, 0) lifts the limit.
+        """
+
+    async def wait_room(self) -> None:
+        """Return when the queue has room again or the connection has ended (see the events for which)."""
+
+    def stats(self) -> ConnectionStats: ...
+
+    def close(self, linger_s: float = 0.0) -> None:
+        """Close. Idempotent; no event follows.
+
+        Args:
+            linger_s: How long what has been queued may still leave, in the background; 0.0 drops it.
+        """
+
+
+class Transport(Protocol):
+    """One plane's way to the network."""
+
+    def listen(self, channel: Channel, endpoint: str, receive: Receive) -> Listener:
+        """Bind.
+
+        Args:
+            channel: Selects the socket's limits.
+            endpoint: `tcp://HOST:PORT` (port 0: ephemeral; IPv6 in brackets) or `ipc://PATH`; `memory://NAME` for the twin.
+            receive: Called with each batch, in the order of arrival per source; must not raise.
+
+        Raises:
+            EndpointInUse: The port or path is taken.
+            EndpointInvalid: It cannot be parsed, or the host is not one of this machine.
+        """
+
+    def dial(self, channel: Channel, endpoint: str, receive: Receive, on_event: OnEvent) -> Connection:
+        """Connect, in the background. What is sent before `CONNECTED` waits in the queue.
+
+        Raises:
+            EndpointInvalid: It cannot be parsed.
+        """
+
+    async def close(self) -> None:
+        """Close what is still open and release threads and descriptors. Bounded, idempotent."""

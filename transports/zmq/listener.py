@@ -1,0 +1,148 @@
+"""A bound ROUTER."""
+
+import contextlib
+import errno
+import os
+import socket as sockets
+import stat
+from collections.abc import Callable
+
+import zmq
+
+from transports.channel import Channel
+from transports.endpoint import Endpoint
+from transports.errors import EndpointInUse, EndpointInvalid, OversizedEnvelope
+from transports.intake import Intake
+from transports.limits import Limits
+from transports.transport import ListenerStats, Receive
+from transports.wire.batch import encode_batch
+from transports.wire.envelope import Envelope
+from transports.zmq.reactor import Pump, Reactor
+from transports.zmq.sockets import make_socket, read_message
+
+__all__ = ("ZmqListener",)
+
+_UNBIND_MS_MAX = 200
+
+
+class ZmqListener:
+    """See `transports.transport.Listener`.
+
+    Raises:
+        EndpointInUse: The port or path is taken.
+        EndpointInvalid: libzmq or the system will not bind it.
+    """
+
+    def __init__(
+        self,
+        context: "zmq.Context[zmq.Socket[bytes]]",
+        reactor: Reactor,
+        limits: Limits,
+        channel: Channel,
+        endpoint: Endpoint,
+        receive: Receive,
+        on_closed: Callable[["ZmqListener"], None],
+    ) -> None:
+        if endpoint.scheme == "ipc":
+            _check_path(endpoint)
+        self._limits = limits
+        self._on_closed = on_closed
+        self._refused_sends = 0
+        self._open = True
+        self._socket = make_socket(context, zmq.ROUTER, channel, endpoint, limits)
+        # Without it a message to a peer that is gone, or does not read, would vanish without a word.
+        self._socket.set(zmq.ROUTER_MANDATORY, 1)
+        try:
+            self._socket.bind(str(endpoint))
+        except zmq.ZMQError as error:
+            self._socket.close(0)
+            if error.errno == errno.EADDRINUSE:
+                raise EndpointInUse(str(endpoint)) from error
+            raise EndpointInvalid(str(endpoint), f"cannot be bound ({error.strerror}); give an address of this machine") from error
+        self._endpoint = self._socket.get_string(zmq.LAST_ENDPOINT).rstrip("\0")
+        self._intake = Intake(self._endpoint, receive, limits)
+        self._pump = Pump(reactor, self._socket, channel, self._read)
+
+    @property
+    def endpoint(self) -> str:
+        """See `Listener.endpoint`."""
+        return self._endpoint
+
+    def send(self, source: bytes, envelope: Envelope) -> bool:
+        """See `Listener.send`.
+
+        Raises:
+            LocalProtocolError: The envelope cannot be encoded, or does not fit into one frame.
+        """
+        frame = encode_batch((envelope,))
+        if len(frame) > self._limits.frame_bytes_max:
+            raise OversizedEnvelope(len(frame), self._limits.frame_bytes_max)
+        if not self._open:
+            return False
+        try:
+            # Whether the peer is there and has room is decided at the first part; the second cannot fail.
+            self._socket.send(source, zmq.NOBLOCK | zmq.SNDMORE)
+            self._socket.send(frame, zmq.NOBLOCK)
+        except zmq.ZMQError as error:
+            if error.errno not in (errno.EAGAIN, errno.EHOSTUNREACH):
+                raise
+            self._refused_sends += 1
+            return False
+        finally:
+            self._pump.writable_after_send()
+        return True
+
+    def stats(self) -> ListenerStats:
+        """See `Listener.stats`."""
+        intake = self._intake
+        return ListenerStats(
+            batches_received=intake.batches,
+            messages_received=intake.messages,
+            bytes_received=intake.bytes,
+            malformed=intake.malformed,
+            oversized=intake.oversized,
+            refused_sends=self._refused_sends,
+        )
+
+    def close(self) -> None:
+        """See `Listener.close`. When it returns, the port is free."""
+        if not self._open:
+            return
+        self._open = False
+        self._pump.close()
+        self._unbind()
+        self._socket.close(0)
+        self._on_closed(self)
+
+    def _read(self) -> None:
+        try:
+            source = self._socket.recv(zmq.NOBLOCK)
+            frame, attachments = read_message(self._socket)
+        except zmq.Again:
+            return
+        self._intake.take(source, frame, attachments)
+
+    def _unbind(self) -> None:
+        # libzmq closes the listening socket in its I/O thread, some time later. Wait for its word: who closes a
+        # listener and binds the port again must find it free. It takes some 100 us; the bound is for a stuck machine.
+        monitor = self._socket.get_monitor_socket(zmq.EVENT_CLOSED | zmq.EVENT_CLOSE_FAILED)
+        monitor.set(zmq.LINGER, 0)
+        with contextlib.suppress(zmq.ZMQError):  # an ipc path may have been removed already
+            self._socket.unbind(self._endpoint)
+            monitor.poll(_UNBIND_MS_MAX)
+        self._socket.disable_monitor()
+        monitor.close(0)
+
+
+def _check_path(endpoint: Endpoint) -> None:
+    """Refuse a path that is in use: libzmq would unlink whatever lies there, another process's socket too."""
+    path = endpoint.host
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return  # nothing there; if the directory is missing, bind says so
+    if not stat.S_ISSOCK(mode):
+        raise EndpointInvalid(str(endpoint), "the path exists and is not a socket; choose another, or remove the file")
+    with sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM | sockets.SOCK_NONBLOCK) as probe:
+        if probe.connect_ex(path) in (0, errno.EAGAIN):  # EAGAIN: somebody listens, and has a full backlog
+            raise EndpointInUse(str(endpoint))
