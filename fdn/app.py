@@ -80,6 +80,6 @@ class App:
         Raises:
             SystemExit: With the error's code, after printing it, when the node cannot start.
         """
-        from fdn.node import run  # here, because the node knows apps
+        from fdn.running import run  # here, because the node knows apps
 
         run(self, **settings)

@@ -11,7 +11,6 @@ import functools
 import logging
 import os
 import random
-import signal
 import sys
 import threading
 import traceback
@@ -49,7 +48,7 @@ from fdn.runtime.plane_thread import InlinePlane, PlaneHost, PlaneThread
 from fdn.runtime.view import EMPTY_VIEW, Member, View
 from fdn.settings import Settings
 
-__all__ = ("Node", "NodeStats", "TransportFactory", "run")
+__all__ = ("Node", "NodeStats", "TransportFactory")
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -625,40 +624,6 @@ class _DataSide:
         if frame is None:
             return "the loop's thread is gone"
         return " < ".join(f"{f.name} ({os.path.basename(f.filename)}:{f.lineno})" for f in reversed(traceback.extract_stack(frame)[-3:]))
-
-
-def run(*apps: App, **settings: Any) -> None:
-    """Run a node with these apps until Ctrl-C or SIGTERM; see `App.run`."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    try:
-        with contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(_run(apps, settings))
-    except Error as error:
-        print(f"error: {error.message}", file=sys.stderr)
-        if error.hint:
-            print(f"hint: {error.hint}", file=sys.stderr)
-        raise SystemExit(error.code) from None
-
-
-async def _run(apps: Sequence[App], settings: Mapping[str, Any]) -> None:
-    node = Node(*apps, **settings)
-    await node.start()
-    await until_signalled(node)
-
-
-async def until_signalled(node: Node) -> None:
-    """Serve until the node is told to leave or the process to end: the first signal drains, the second ends at once."""
-    loop = asyncio.get_running_loop()
-
-    def on_signal() -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)  # a second one has its usual effect
-        _log.info("node %s drains; once more to end at once", node.name)
-        loop.create_task(node.stop())
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, on_signal)
-    await node.wait_stopped()
 
 
 @functools.cache

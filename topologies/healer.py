@@ -106,8 +106,8 @@ class Healer:
         self._seeds: dict[str, NodeId | None] = dict.fromkeys(seeds)  # who answered there last
         self._live: dict[NodeId, str] = {}
         self._dead: dict[NodeId, str] = {}
-        self._dialled: dict[str, int] = {}  # the round in which an endpoint was dialled last
-        self._round = 0
+        self._dialled: dict[str, int] = {}  # which dial of all was an endpoint's last
+        self._dial_count = 0
         self._next_at = -math.inf  # the first round is due at once
 
     def handle(self, input: HealerInput, now: float) -> list[Dial]:
@@ -148,11 +148,11 @@ class Healer:
         if not wanted or now < self._next_at:
             return []
         self._next_at = now + self._pause_s()
-        self._round += 1
         chosen = sorted(wanted, key=lambda endpoint: self._dialled.get(endpoint, 0))[: self._settings.fan_max]
         self._dialled = {endpoint: at for endpoint, at in self._dialled.items() if endpoint in wanted}
         for endpoint in chosen:
-            self._dialled[endpoint] = self._round
+            self._dial_count += 1
+            self._dialled[endpoint] = self._dial_count
         return [wanted[endpoint] for endpoint in chosen]
 
     def _wanted(self) -> dict[str, Dial]:

@@ -207,7 +207,7 @@ def _configuration(env: Mapping[str, str]) -> Iterator[Check]:
     try:
         loaded = load({}, env)
     except Error as error:
-        yield Check("configuration", Verdict.FAIL, error.message, error.hint)
+        yield Check("configuration", Verdict.FAIL, error.message, error.hint or "correct the value that is named")
         return
     read = ", ".join(map(str, loaded.files)) or "no files"
     given = sum(origin != "default" for origin in loaded.origins.values())
@@ -226,7 +226,7 @@ def _context(invocation: Invocation) -> Check:
             return _no_context(invocation.contexts.current())
         targets = invocation.targets()
     except Error as error:
-        return Check("context", Verdict.FAIL, error.message, error.hint)
+        return Check("context", Verdict.FAIL, error.message, error.hint or "correct the value that is named")
     failures: list[str] = []
     for target in targets:
         failure = _connect(target, min(invocation.timeout_s, 2.0))

@@ -22,6 +22,7 @@ __all__ = ("COMMANDS", "main", "root", "run")
 
 # Name -> (module, one line of help). A test holds the lines and the commands' own help together.
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
+    "node": ("fdn.cli.node", "Run a node in this process."),
     "doctor": ("fdn.cli.doctor", "Check this machine and its settings for what fdn needs."),
     "version": ("fdn.cli.version", "Show the versions of fdn and of what it runs on."),
 }

@@ -180,7 +180,7 @@ class Caller:
         while True:
             route = self._directory.route(target)
             meta = {int(MetaKey.TRACE): pack_trace(trace_id, new_span())}
-            node = route.next(tried)
+            node = route.next_but(tried) if tried else route.next()
             try:
                 link = self._links.get(node)
                 connection = None if link is None else link.connection
@@ -343,7 +343,7 @@ class Caller:
                 self._links[node] = link
                 return node, connection
             avoided.append(node)
-            node = route.next(avoided)
+            node = route.next_but(avoided)
         assert failure is not None
         raise failure
 

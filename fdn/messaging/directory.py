@@ -5,7 +5,8 @@ A lookup is a local read. Names are dotted; `service.method` calls a method, `se
 """
 
 import difflib
-from collections.abc import Collection, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from fdn.errors import NotFound, Unreachable
@@ -21,25 +22,23 @@ class Route:
     Attributes:
         to: What goes on the wire.
         nodes: Node ids, at least one: those that are well, or if there are none, those that may yet answer.
+        next: Returns the node whose turn it is.
     """
 
-    __slots__ = ("_turn", "nodes", "to")
+    __slots__ = ("next", "nodes", "to")
 
-    def __init__(self, to: str, nodes: Sequence[str], turn: int) -> None:
+    def __init__(self, to: str, nodes: Sequence[str], first: int = 0) -> None:
         self.to = to
-        self.nodes = nodes
-        self._turn = turn
+        self.nodes = (*nodes[first:], *nodes[:first])
+        self.next: Callable[[], str] = itertools.cycle(self.nodes).__next__
 
-    def next(self, avoid: Collection[str] = ()) -> str:
+    def next_but(self, avoid: Collection[str]) -> str:
         """The node whose turn it is; one not in `avoid` if there is any."""
-        nodes = self.nodes
-        for _ in nodes:
-            turn = self._turn
-            self._turn = turn + 1 if turn + 1 < len(nodes) else 0
-            node = nodes[turn % len(nodes)]
+        for _ in self.nodes:
+            node = self.next()
             if node not in avoid:
                 return node
-        return nodes[self._turn % len(nodes)]
+        return self.next()
 
 
 class Directory(Protocol):
@@ -66,10 +65,11 @@ class OffersDirectory:
         self._serving: dict[str, list[str]] = {}  # target -> nodes that are well
         self._fallback: dict[str, list[str]] = {}  # target -> nodes that are suspect or stalled
         self._routes: dict[str, Route] = {}
+        self._changes = 0
 
     def on_view(self, view: View) -> None:
         former, self._decoded = self._decoded, {}
-        turns = {target: route._turn for target, route in self._routes.items()}
+        routed = list(self._routes)
         self._view = view
         self._serving, self._fallback, self._routes = {}, {}, {}
         for node, encoded in sorted(view.offers.items()):
@@ -82,10 +82,11 @@ class OffersDirectory:
             for offer in offers:
                 for target in _targets(offer):
                     table.setdefault(target, []).append(node)
-        for target, turn in turns.items():
+        self._changes += 1
+        for target in routed:
             nodes = self._nodes(target)
-            if nodes:
-                self._routes[target] = Route(target, nodes, turn % len(nodes))
+            if nodes:  # turns begin elsewhere with each change, so that the first in order is not favoured
+                self._routes[target] = Route(target, nodes, self._changes % len(nodes))
 
     def route(self, target: str) -> Route:
         route = self._routes.get(target)
@@ -97,7 +98,7 @@ class OffersDirectory:
         nodes = self._nodes(target)
         if not nodes:
             raise self._not_found(target)
-        route = self._routes[target] = Route(target, nodes, 0)
+        route = self._routes[target] = Route(target, nodes)
         return route
 
     def offers(self) -> Mapping[str, tuple[Offer, ...]]:
@@ -122,7 +123,7 @@ class OffersDirectory:
             raise NotFound(f"no member is named {node!r}", hint="`fdn members` lists them")
         if member.status not in ("alive", "suspect"):
             raise Unreachable(f"node {node!r} is {member.status}: {member.reason}", hint="call any other, without @")
-        return Route(target, (member.node,), 0)
+        return Route(target, (member.node,))
 
     def _not_found(self, target: str) -> NotFound:
         known = sorted(set(self._serving) | set(self._fallback))

@@ -13,13 +13,15 @@ import traceback
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, Protocol
 
+import msgspec
+
 from transports.wire.envelope import Envelope, Kind, MetaKey
 
 from fdn.context import Context, Scope, new_span, scope_var, unpack_trace
 from fdn.errors import Cancelled, ConfigError, DeadlineExceeded, Error, NotFound, Overloaded, Unreachable, to_wire
 from fdn.messaging.interceptors import Dispatch, Incoming, Interceptor, compose_dispatch
 from fdn.messaging.offers import Offers
-from fdn.messaging.payloads import encode
+from fdn.messaging.payloads import does_not_fit, encode
 from fdn.messaging.services import Method, Service
 from fdn.messaging.workers import Workers
 from fdn.runtime.data_plane import Origin, Ticket
@@ -28,6 +30,7 @@ __all__ = ("PING", "ClientForwarder", "DispatchStats", "Dispatcher", "scope_of")
 
 _log = logging.getLogger(__name__)
 _REPORT_INTERVAL_S = 1.0  # at most one log line about failed casts in this time; all are counted
+_CALL = int(Kind.CALL)
 _NO_CONTEXT = Scope()
 PING = "fdn.node.ping"  # answered by the plane itself, on every channel
 
@@ -82,7 +85,7 @@ class Dispatcher:
         self._services: dict[str, Service] = {}
         self._methods: dict[str, Method] = {}
         self._workers: dict[str, Workers] = {}
-        self._calls: dict[tuple[str, int], _Job] = {}  # (caller, id) of calls that are queued or running
+        self._calls: dict[tuple[str, int], _CallJob] = {}  # (caller, id) of calls that are queued or running
         self._intercept: Dispatch | None = compose_dispatch(interceptors, _invoke) if interceptors else None
         self._accepting = True
         self.for_clients: ClientForwarder | None = None
@@ -109,7 +112,10 @@ class Dispatcher:
             )
         self._services[service.name] = service
         self._methods.update(service.methods)
-        self._workers[service.name] = Workers(service.concurrency, service.mailbox_max, self._loop, service.name)
+        workers = Workers(self._begin, self._end, service.concurrency, service.mailbox_max, self._loop, service.name)
+        self._workers[service.name] = workers
+        for method in service.methods.values():
+            method.workers = workers
 
     async def remove(self, name: str) -> None:
         """Stop serving; what runs is cancelled.
@@ -221,11 +227,14 @@ class Dispatcher:
         try:
             single = method.signature.single
             if single is not None and envelope.meta is None and method.signature.context_name is None:
-                contextvars.copy_context().run(method.function, single.decode(envelope.body))
+                argument = single.decode(envelope.body)
+                contextvars.copy_context().run(method.function, argument)
             else:
                 deadline_at = self._loop.time() + envelope.deadline_ms / 1000 if envelope.deadline_ms else 0.0
                 scope = scope_of(envelope, deadline_at)
                 contextvars.copy_context().run(self._run_inline, method, origin, envelope, scope)
+        except msgspec.MsgspecError as misfit:
+            self._report_failed_cast(envelope.to, does_not_fit(misfit))
         except Exception as error:
             self._report_failed_cast(envelope.to, error)
 
@@ -238,27 +247,36 @@ class Dispatcher:
         return method.function(*arguments, **{name: self._context(origin.peer, envelope.to, scope)})
 
     def _enqueue(self, method: Method, origin: Origin, envelope: Envelope, ticket: Ticket) -> None:
-        is_call = envelope.kind == Kind.CALL
-        if envelope.deadline_ms or is_call:
+        deadline_at = 0.0  # a cast without a deadline may take its time: nobody waits for it
+        is_call = envelope.kind == _CALL
+        if is_call or envelope.deadline_ms:
             deadline_at = self._loop.time() + (envelope.deadline_ms / 1000 or self._default_timeout_s)
-        else:
-            deadline_at = 0.0  # a cast without a deadline may take its time: nobody waits for it
-        job = _Job(self, method, origin, envelope, ticket, deadline_at)
-        if not self._workers[method.service.name].put(job):
+        job = (_CallJob if is_call else _Job)(method, origin, envelope, ticket, deadline_at)
+        assert method.workers is not None
+        if not method.workers.put(job):
             self._n_overloaded += 1
             if is_call:
                 self._answer_error(origin, envelope.id, self._overloaded(method))
             else:
                 self._report_failed_cast(envelope.to, self._overloaded(method))
             return
-        ticket.hold()
+        ticket.held += 1
         self._unfinished += 1
-        if is_call:
+        if isinstance(job, _CallJob):
             self._calls[origin.peer, envelope.id] = job
 
-    def _begin(self, job: "_Job") -> Coroutine[Any, Any, Any] | None:
-        """Runs in the job's context."""
+    def _begin(self, job: "_Job", context: contextvars.Context) -> Coroutine[Any, Any, Any] | None:
+        """The coroutine that does the job, to be run in `context`; None if the job is void."""
         job.ticket.release()
+        method, envelope = job.method, job.envelope
+        decode = method.fast_decode
+        if decode is not None and not job.deadline_at and envelope.meta is None and self._intercept is None:
+            try:
+                cast: Coroutine[Any, Any, Any] = method.function(decode(envelope.body))
+                return cast
+            except msgspec.MsgspecError as misfit:
+                self._end(job, None, does_not_fit(misfit), False)
+                return None
         if job.cancelled:
             self._finish(job)
             return None
@@ -266,22 +284,20 @@ class Dispatcher:
             self._n_expired += 1
             self._finish(job)  # the caller's own timer has told it already
             return None
-        method, envelope = job.method, job.envelope
         scope = scope_of(envelope, job.deadline_at)
-        scope_var.set(scope)
+        context.run(scope_var.set, scope)
         try:
             arguments = method.signature.arguments(envelope.body)
         except Exception as error:
             self._end(job, None, error, False)
             return None
-        function = method.function
-        name = method.signature.context_name
-        if self._intercept is None and name is None and method.is_coroutine:
-            coroutine: Coroutine[Any, Any, Any] = function(*arguments)
+        if self._intercept is None and method.plain:
+            coroutine: Coroutine[Any, Any, Any] = method.function(*arguments)
             return coroutine
-        context = self._context(job.origin.peer, envelope.to, scope)
-        keywords = {} if name is None else {name: context}
-        return self._run_job(job, arguments, keywords, context)
+        name = method.signature.context_name
+        about = self._context(job.origin.peer, envelope.to, scope)
+        keywords = {} if name is None else {name: about}
+        return self._run_job(job, arguments, keywords, about)
 
     async def _run_job(self, job: "_Job", arguments: tuple[Any, ...], keywords: Mapping[str, Any], context: Context) -> Any:
         method = job.method
@@ -294,12 +310,15 @@ class Dispatcher:
                 method.service.executor, lambda: inner.run(method.function, *values, **keywords)
             )
 
-        incoming = Incoming(job.envelope.to, arguments, job.envelope.kind == Kind.CALL, context, handler)
+        incoming = Incoming(job.envelope.to, arguments, job.is_call, context, handler)
         return await (_invoke if self._intercept is None else self._intercept)(incoming)
 
     def _end(self, job: "_Job", result: Any, error: BaseException | None, expired: bool) -> None:
+        is_call = job.is_call
+        if error is None and not is_call and self._unfinished > 1:  # by far the most frequent end
+            self._unfinished -= 1
+            return
         self._finish(job)
-        is_call = job.envelope.kind == Kind.CALL
         if error is None:
             if is_call:
                 try:
@@ -324,7 +343,7 @@ class Dispatcher:
 
     def _finish(self, job: "_Job") -> None:
         self._unfinished -= 1
-        if job.envelope.kind == Kind.CALL:
+        if job.is_call:
             self._calls.pop((job.origin.peer, job.envelope.id), None)
         if not self._unfinished and self._quiet_waiters:
             waiters, self._quiet_waiters = self._quiet_waiters, []
@@ -332,9 +351,10 @@ class Dispatcher:
                 if not waiter.done():
                     waiter.set_result(None)
 
-    def _cancel(self, job: "_Job") -> None:
+    def _cancel(self, job: "_CallJob") -> None:
         job.cancelled = True
-        if not self._workers[job.method.service.name].cancel(job):
+        workers = job.method.workers
+        if workers is None or not workers.cancel(job):
             self._n_cancelled += 1  # it waits in the mailbox, and will be dropped there
 
     # -- answers
@@ -392,27 +412,25 @@ class Dispatcher:
 
 
 class _Job:
-    """One CALL or CAST on its way through a mailbox and a worker."""
+    """One CAST on its way through a mailbox and a worker."""
 
-    __slots__ = ("cancelled", "context", "deadline_at", "dispatcher", "envelope", "method", "origin", "ticket")
+    __slots__ = ("deadline_at", "envelope", "method", "origin", "ticket")
+    is_call = False
+    cancelled = False  # nobody waits for a cast, so nobody cancels one
 
-    def __init__(
-        self, dispatcher: Dispatcher, method: Method, origin: Origin, envelope: Envelope, ticket: Ticket, deadline_at: float
-    ) -> None:
-        self.dispatcher = dispatcher
+    def __init__(self, method: Method, origin: Origin, envelope: Envelope, ticket: Ticket, deadline_at: float) -> None:
         self.method = method
         self.origin = origin
         self.envelope = envelope
         self.ticket = ticket
         self.deadline_at = deadline_at
-        self.context = contextvars.copy_context()
-        self.cancelled = False
 
-    def begin(self) -> Coroutine[Any, Any, Any] | None:
-        return self.dispatcher._begin(self)
 
-    def end(self, result: Any, error: BaseException | None, expired: bool) -> None:
-        self.dispatcher._end(self, result, error, expired)
+class _CallJob(_Job):
+    """One CALL on its way through a mailbox and a worker."""
+
+    is_call = True
+    # No slots: `cancelled` of the instance hides that of the class.
 
 
 def scope_of(envelope: Envelope, deadline_at: float) -> Scope:

@@ -44,7 +44,7 @@ class Gateway:
                 )
                 self._fail(origin, envelope.id, full)
             return
-        ticket.hold()
+        ticket.held += 1
         self._serial -= 1
         key = (origin.peer, envelope.id if envelope.kind == Kind.CALL else self._serial)
         task = self._loop.create_task(self._forward(origin, envelope, ticket), name="fdn-gateway")

@@ -13,7 +13,7 @@ import msgspec
 from fdn.context import Context
 from fdn.errors import BadRequest, ConfigError
 
-__all__ = ("Signature", "decode", "encode", "signature_of", "wire")
+__all__ = ("Signature", "decode", "does_not_fit", "encode", "signature_of", "wire")
 
 _encoder = msgspec.msgpack.Encoder()
 _plain = msgspec.msgpack.Decoder()
@@ -51,7 +51,12 @@ def decode(body: msgspec.Raw, decoder: "msgspec.msgpack.Decoder[Any]" = _plain) 
     try:
         return decoder.decode(body)
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:
-        raise BadRequest(f"payload does not fit: {error}", hint="compare it with the handler's annotations") from error
+        raise does_not_fit(error) from error
+
+
+def does_not_fit(error: Exception) -> BadRequest:
+    """What a payload's decoding error means to whoever sent it."""
+    return BadRequest(f"payload does not fit: {error}", hint="compare it with the handler's annotations")
 
 
 class Signature:

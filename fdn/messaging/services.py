@@ -10,6 +10,7 @@ from typing import Any
 from fdn.errors import ConfigError
 from fdn.messaging.offers import Offer
 from fdn.messaging.payloads import Signature, signature_of
+from fdn.messaging.workers import Workers
 
 __all__ = ("Method", "Service", "valid_name")
 
@@ -42,10 +43,13 @@ class Method:
         signature: How it takes its arguments.
         inline: A plain `def` without threads: runs where the message arrives, before the next message is looked at.
         is_coroutine: An `async def`.
+        plain: An `async def` that wants no context: its coroutine is the job.
+        fast_decode: Decodes the one argument of a plain method; None if it takes another number.
+        workers: Where its jobs are run; set by the dispatcher.
         service: The service it belongs to.
     """
 
-    __slots__ = ("function", "inline", "is_coroutine", "service", "signature", "target")
+    __slots__ = ("function", "fast_decode", "inline", "is_coroutine", "plain", "service", "signature", "target", "workers")
 
     def __init__(self, target: str, function: Callable[..., Any], service: "Service") -> None:
         if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
@@ -57,8 +61,12 @@ class Method:
         self.function = function
         self.signature: Signature = signature_of(target, function)
         self.is_coroutine = asyncio.iscoroutinefunction(function)
+        self.plain = self.is_coroutine and self.signature.context_name is None
+        single = self.signature.single
+        self.fast_decode = single.decode if single is not None and self.plain else None
         self.inline = not self.is_coroutine and service.executor is None
         self.service = service
+        self.workers: Workers | None = None
 
 
 class Service:

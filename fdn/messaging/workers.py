@@ -23,14 +23,11 @@ _JOBS_PER_PASS_MAX = 256  # jobs that one worker may finish without waiting befo
 class Job(Protocol):
     """A handler's run, as the workers see it."""
 
-    deadline_at: float  # loop time
-    context: contextvars.Context
+    deadline_at: float  # loop time, or 0.0 for none
 
-    def begin(self) -> Coroutine[Any, Any, Any] | None:
-        """Called when taken from the queue, in its context. None: it is void (cancelled or expired meanwhile)."""
 
-    def end(self, result: Any, error: BaseException | None, expired: bool) -> None:
-        """Called with what came of it, in the worker's context. Must not raise."""
+Begin = Callable[[Any, contextvars.Context], Coroutine[Any, Any, Any] | None]
+End = Callable[[Any, Any, BaseException | None, bool], None]
 
 
 class _LoopPass:
@@ -47,13 +44,26 @@ class Workers:
     """The queue and the tasks of one service.
 
     Args:
+        begin: Called with a job taken from the queue and the context made for it; gives the coroutine to run there, or
+            None if the job is void (cancelled or expired meanwhile).
+        end: Called with the job, its result, its error or None, and whether its deadline cut it short. Must not raise.
         concurrency: Tasks at most; they start when first needed.
         queue_max: Jobs that may wait.
         loop: Where they run.
         name: For the tasks' names.
     """
 
-    def __init__(self, concurrency: int, queue_max: int, loop: asyncio.AbstractEventLoop, name: str) -> None:
+    def __init__(
+        self,
+        begin: Begin,
+        end: End,
+        concurrency: int,
+        queue_max: int,
+        loop: asyncio.AbstractEventLoop,
+        name: str,
+    ) -> None:
+        self._begin = begin
+        self._end = end
         self._concurrency = concurrency
         self._queue_max = queue_max
         self._loop = loop
@@ -114,19 +124,11 @@ class Workers:
     async def _work(self) -> None:
         task = asyncio.current_task()
         assert task is not None
-        done_this_pass = 0
         rest: asyncio.Future[None] | None = None
         while not self._closing:
             try:
                 while self._jobs:
-                    job = self._jobs.popleft()
-                    if await self._run(job, task):
-                        done_this_pass = 0  # it waited, so the loop has had its turn
-                    else:
-                        done_this_pass += 1
-                    if done_this_pass >= _JOBS_PER_PASS_MAX:
-                        done_this_pass = 0
-                        await loop_pass()
+                    await self._run_some(task)
                 self._awake -= 1
                 rest = self._loop.create_future()
                 self._resting.append(rest)
@@ -140,27 +142,39 @@ class Workers:
                     self._awake += 1
                 _forget_cancel(task)
 
-    async def _run(self, job: Job, task: asyncio.Task[None]) -> bool:
-        """Run one job to its end. Returns whether its handler waited for anything."""
-        context = job.context
-        coroutine = context.run(job.begin)
-        if coroutine is None:
-            return False
-        try:
-            waits_for = context.run(coroutine.send, None)
-        except StopIteration as stop:
-            job.end(stop.value, None, False)
-            return False
-        except asyncio.CancelledError as error:
-            job.end(None, error, False)
-            return False
-        except Exception as error:
-            job.end(None, error, False)
-            return False
-        await self._run_waiting(job, task, coroutine, waits_for)
-        return True
+    async def _run_some(self, task: asyncio.Task[None]) -> None:
+        """Run jobs to their end until one waits, the queue is empty, or the loop must have its turn.
 
-    async def _run_waiting(self, job: Job, task: asyncio.Task[None], coroutine: Coroutine[Any, Any, Any], waits_for: Any) -> None:
+        The hot path: a job that never waits costs no further coroutine, task switch or timer.
+        """
+        jobs, begin, end, copy_context = self._jobs, self._begin, self._end, contextvars.copy_context
+        for _ in range(_JOBS_PER_PASS_MAX):
+            if not jobs:
+                return
+            job = jobs.popleft()
+            context = copy_context()
+            coroutine = begin(job, context)
+            if coroutine is None:
+                continue
+            try:
+                waits_for = context.run(coroutine.send, None)
+            except StopIteration as stop:
+                end(job, stop.value, None, False)
+            except (asyncio.CancelledError, Exception) as error:
+                end(job, None, error, False)
+            else:
+                await self._run_waiting(job, task, context, coroutine, waits_for)
+                return  # it waited, so the loop has had its turn
+        await loop_pass()
+
+    async def _run_waiting(
+        self,
+        job: Job,
+        task: asyncio.Task[None],
+        context: contextvars.Context,
+        coroutine: Coroutine[Any, Any, Any],
+        waits_for: Any,
+    ) -> None:
         self._running[job] = task
         self._awake -= 1
         if self._jobs and not self._awake:
@@ -170,7 +184,7 @@ class Workers:
         result: Any = None
         failure: BaseException | None = None
         try:
-            result = await _Rest(coroutine, job.context.run, waits_for)
+            result = await _Rest(coroutine, context.run, waits_for)
         except (asyncio.CancelledError, Exception) as error:
             failure = error
         finally:
@@ -180,7 +194,7 @@ class Workers:
             self._awake += 1
         if not self._closing:
             _forget_cancel(task)
-        job.end(result, failure, bool(expired))
+        self._end(job, result, failure, bool(expired))
 
 
 class _Rest:

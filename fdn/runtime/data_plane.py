@@ -49,41 +49,40 @@ class Origin(Protocol):
 
 
 class Ticket(Protocol):
-    """The credit that a batch holds until all its messages have been taken up."""
+    """The credit that a batch holds until all its messages have been taken up.
 
-    def hold(self) -> None:
-        """One message of the batch waits in a queue."""
+    Attributes:
+        held: Raise it by one for each message of the batch that waits in a queue.
+    """
+
+    held: int
 
     def release(self) -> None:
-        """It was taken from there."""
+        """A message was taken from its queue."""
 
 
 class NoTicket:
-    """For messages that never were on a link."""
+    """For messages that never were on a link, or need no credit."""
 
-    def hold(self) -> None:
-        pass
+    held = 0
 
     def release(self) -> None:
         pass
 
 
 class _BatchTicket:
-    __slots__ = ("_bytes", "_held", "_messages", "_plane", "_session")
+    __slots__ = ("_bytes", "_messages", "_plane", "_session", "held")
 
     def __init__(self, plane: "DataPlane", session: Session, messages: int, size: int) -> None:
         self._plane = plane
         self._session = session
         self._messages = messages
         self._bytes = size
-        self._held = 1  # the plane's own hold, until the batch is dispatched
-
-    def hold(self) -> None:
-        self._held += 1
+        self.held = 1  # the plane's own hold, until the batch is dispatched
 
     def release(self) -> None:
-        self._held -= 1
-        if not self._held:
+        self.held -= 1
+        if not self.held:
             self._plane.consumed(self._session, self._messages, self._bytes)
 
 

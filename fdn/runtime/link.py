@@ -205,6 +205,8 @@ class Link:
             self._on_welcome(first)
         elif first.kind == Kind.REFUSED and self.state is LinkState.DIALING:
             self._on_refused(first)
+        elif first.kind == Kind.BYE:
+            self._lost(EventKind.CLOSED, "the peer has ended our session")
         elif self.state is LinkState.OPEN:
             self._owner.on_link_batch(self, batch)
 

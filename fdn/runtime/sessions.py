@@ -15,7 +15,7 @@ from transports.channel import Channel
 from transports.credit import GrantWindow
 from transports.transport import Batch, Listener
 from transports.wire.envelope import Envelope, Kind
-from transports.wire.handshake import Hello, Refused, RefusedCode, Role, Welcome
+from transports.wire.handshake import Bye, Hello, Refused, RefusedCode, Role, Welcome
 
 from fdn.runtime.greeting import Greeter
 
@@ -122,7 +122,7 @@ class Sessions:
     def drop_peer(self, peer: str) -> None:
         """End all sessions of a peer that is dead or has left."""
         for session in [session for session in self._by_source.values() if session.peer == peer]:
-            self.close(session)
+            self._give_up(session, "you are held dead, or have left")
 
     def open_sessions(self) -> tuple[Session, ...]:
         """All that are open, the longest unused first."""
@@ -130,6 +130,12 @@ class Sessions:
 
     def stats(self) -> SessionsStats:
         return SessionsStats(len(self._by_source), self._admitted, self._refused, self._unintroduced, self._evicted)
+
+    def _give_up(self, session: Session, reason: str) -> None:
+        # A ROUTER cannot close one connection. A peer that was only paused would go on sending on it, unheard, and never
+        # say HELLO again; the goodbye makes it dial anew.
+        session.listener.send(session.source, _reply(Kind.BYE, Bye(reason)))
+        self.close(session)
 
     def _introduce(self, channel: Channel, listener: Listener, batch: Batch) -> Session | None:
         # A second HELLO on a connection begins a new link epoch; what the old one was owed is void.
@@ -164,7 +170,7 @@ class Sessions:
             _log.warning(
                 "session of %s given up: links.sessions_max=%d reached", oldest.peer, self._max, extra={"peer": oldest.peer}
             )
-            self.close(oldest)
+            self._give_up(oldest, "too many sessions")
         self._by_source[channel, batch.source] = session
         self._by_peer[channel, session.peer] = session
         self._admitted += 1
@@ -173,5 +179,5 @@ class Sessions:
         return session
 
 
-def _reply(kind: Kind, body: Welcome | Refused) -> Envelope:
+def _reply(kind: Kind, body: Welcome | Refused | Bye) -> Envelope:
     return Envelope(kind, body=msgspec.Raw(_encode(body)))

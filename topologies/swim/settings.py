@@ -21,8 +21,8 @@ class SwimSettings:
             the interval; keep it above the 99th percentile of the round trip.
         indirect_count: Helpers asked (k of the paper). More of them see through more loss and cost more messages.
         suspicion_multiplier: Least time to refute, in probe intervals times max(1, log10 of the cluster's size).
-            Raising it lowers false positives and delays every death not proved by a refused connection. Minus 2, it is the
-            number of confirmations that bring the time down from its highest to its least (Lifeguard's k).
+            Raising it lowers false positives and delays every death not proved by a refused connection. Minus 2, it is
+            the number of confirmations that bring the time down from its highest to its least (Lifeguard's k).
         suspicion_max_multiplier: Most time to refute, in least times (Lifeguard's beta), while nobody confirms.
         retransmit_multiplier: Each claim is sent this often times ceil(log10(n + 1)). Raising it makes news surer and
             messages longer.

@@ -26,8 +26,11 @@ The driver's duties, in order:
 3. Give `Met` for each HELLO and WELCOME of a member that was believed (not of clients), `Evidence` when a link to a
    member ends, its redial is refused or times out; not of links to addresses that a member no longer has.
 4. On `Refuted` greet with the new incarnation from then on.
-5. Call `handle(Tick(), now)` when `next_deadline()` has come; ask for it again after every input.
-6. To leave: `Leave`, carry out its effects, let the links flush, stop.
+5. A `Send` to a peer that is no neighbour (dead, or just met) needs a connection made for it: without one nobody ever
+   learns that it must refute. And a driver that stops believing a dead peer's connection must end it, or tell the
+   peer so: a process that was stopped and goes on would otherwise talk into that connection for ever.
+6. Call `handle(Tick(), now)` when `next_deadline()` has come; ask for it again after every input.
+7. To leave: `Leave`, carry out its effects, let the links flush, stop.
 """
 
 import random

@@ -1,10 +1,11 @@
 """A small simulator: whole cores on a virtual clock, with links that close, refuse, lose, cut and stall."""
 
+import functools
 import heapq
 import itertools
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import pytest
 
@@ -44,6 +45,7 @@ class Node:
         self.records = Records(self.id, claim.incarnation[0], records.RecordsSettings(), rng)
         self.links: dict[NodeId, Link] = {}
         self.asides: dict[NodeId, list[bytes]] = {}  # for peers that are no neighbours, until a dial has succeeded
+        self.sessions: set[NodeId] = set()  # who said HELLO, and has not been declared dead since
         self.up = True
         self.paused = False
         self.inbox: list[Callable[[], None]] = []  # what waits while we are stopped
@@ -89,6 +91,7 @@ class Node:
                     self.pump(self.mesh.handle(effect, now))
                     self.healer.handle(effect, now)
                     if after is None or after.status in (Status.DEAD, Status.LEFT):
+                        self.sessions.discard(subject)
                         self.pump(self.records.handle(PeerGone(subject), now))
                 case Connect(peer, endpoints):
                     self.links[peer] = Link(endpoints["gossip"])
@@ -122,9 +125,15 @@ class Node:
                 self.cluster.carry(self, peer, waiting)
 
         self.cluster.dial_once(self, claim.endpoints["gossip"], welcome)
-        self.cluster.at(HANDSHAKE_TIMEOUT_S, lambda: self.asides.pop(peer, None))
+        self.cluster.at(HANDSHAKE_TIMEOUT_S, lambda: self.hang_up(peer))
+
+    def hang_up(self, peer: NodeId) -> None:
+        self.asides.pop(peer, None)
 
     def receive(self, sender: NodeId, data: bytes) -> None:
+        if sender not in self.sessions:
+            self.cluster.disown(self, sender)
+            return
         if data[:1] == b"S":
             self.feed_swim(Received(sender, swim.decode(data[1:])))
         else:
@@ -171,7 +180,7 @@ class Cluster:
         for other in self.nodes.values():
             link = other.links.get(node.id)
             if link is not None and link.open:
-                self.at(self.latency(), lambda other=other, link=link: self.lost(other, node.id, link, "closed"))
+                self.at(self.latency(), functools.partial(self.lost, other, node.id, link, "closed"))
         return node
 
     def pause(self, name: str) -> Node:
@@ -208,11 +217,14 @@ class Cluster:
         """All who run hold all who run alive, have links and know their records."""
         running = [node for node in self.nodes.values() if node.up]
         wanted = {node.id for node in running}
+        published = {node.id: record.payload for node in running if (record := node.records.get(node.id)) is not None}
         for node in running:
             others = wanted - {node.id}
             if {peer for peer, status in node.view().items() if status == "alive"} != wanted:
                 return False
-            if node.offers.keys() != others or {peer for peer, link in node.links.items() if link.open} != others:
+            if {node.id: published[node.id], **node.offers} != published:
+                return False
+            if {peer for peer, link in node.links.items() if link.open} != others:
                 return False
         return True
 
@@ -261,6 +273,13 @@ class Cluster:
 
         self.at(self.latency(), arrive)
 
+    def disown(self, node: Node, sender: NodeId) -> None:
+        """Tell a sender that its connection is not believed, so that it ends it and says HELLO on a new one."""
+        other = self.nodes[sender]
+        link = other.links.get(node.id)
+        if link is not None and link.open:
+            self.at(self.latency(), lambda: other.deliver(lambda: self.lost(other, node.id, link, "closed")))
+
     def dial_once(self, node: Node, endpoint: str, then: Callable[[], None] = lambda: None) -> None:
         """A handshake, without keeping the connection."""
         target = self.listening.get(endpoint)
@@ -269,6 +288,7 @@ class Cluster:
 
         def hello() -> None:
             if target is not node:
+                target.sessions.add(node.id)
                 target.feed_swim(Met(node.swim.me))
 
             def welcome() -> None:
@@ -297,6 +317,7 @@ class Cluster:
 
         def hello() -> None:
             assert target is not None
+            target.sessions.add(node.id)
             target.feed_swim(Met(node.swim.me))
             self.at(self.latency(), lambda: node.deliver(lambda: welcome(target.swim.me)))
 
@@ -320,7 +341,7 @@ class Cluster:
         self.at(HANDSHAKE_TIMEOUT_S, lambda: node.deliver(timeout))
 
     def lost(self, node: Node, peer: NodeId, link: Link, kind: str) -> None:
-        if node.links.get(peer) is not link:
+        if node.links.get(peer) is not link or (kind == "closed" and not link.open):
             return
         link.open = False
         link.pending = []
