@@ -55,7 +55,8 @@ class App:
             version: The service's own version.
             capabilities: Labels.
             concurrency: Calls that run at once; further ones wait. None takes `calls.concurrency`.
-            mailbox_max: Calls that may wait; further ones are refused with `Overloaded`. None takes `calls.mailbox_max`.
+            mailbox_max: Calls that may wait; further ones are refused with `Overloaded`. None takes
+            `calls.mailbox_max`.
             threads: Run plain `def` on this many threads.
 
         Raises:

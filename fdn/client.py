@@ -1,4 +1,5 @@
-"""The thin client: for scripts and for the `fdn` command. It joins nothing, binds nothing, and needs pyzmq and msgpack only.
+"""The thin client: for scripts and for the `fdn` command. It joins nothing, binds nothing, and needs pyzmq and
+msgpack only.
 
 It says HELLO on a node's `coordination` channel, learns the node's other endpoints from the WELCOME, and opens `data`
 when it is first used. Wire format: `docs/spec/0001-wire.md`, section 9 (the minimal client).
@@ -20,6 +21,8 @@ _VERSIONS = (1, 1)
 _HELLO, _WELCOME, _REFUSED, _BYE, _CALL, _REPLY, _ERROR, _CAST = 1, 2, 3, 4, 5, 6, 7, 11
 _VERSION_OCTET = b"\x01"
 _LINGER_MS = 250
+# With no redials, a connection that was refused is closed, and one that was lost is disconnected.
+_LOST = zmq.EVENT_CLOSED | zmq.EVENT_DISCONNECTED
 
 
 class Client:
@@ -83,7 +86,15 @@ class Client:
         left_ms = max(1, int((deadline_at - time.monotonic()) * 1000))
         self._send(socket, [_CALL, target, call_id, left_ms, None, payload])
         while True:
-            envelope = self._receive(socket, deadline_at, f"no answer to {target} from {self.endpoint} before the deadline")
+            envelope = self._receive(
+                socket, deadline_at, f"no answer to {target} from {self.endpoint} before the deadline"
+            )
+            if envelope is None:
+                self.close()
+                raise Unreachable(
+                    f"the connection to {self.endpoint} was lost before it answered {target}",
+                    hint="whether it was carried out is not known; ask another node of the cluster",
+                )
             kind, _to, answered, _deadline, _meta, body = envelope
             if kind == _BYE:
                 self.close()
@@ -106,7 +117,7 @@ class Client:
                 socket.send(_batch([_BYE, "", 0, 0, None, {}]), zmq.NOBLOCK)
             except zmq.ZMQError:
                 pass  # the peer is gone or full: there is nobody to say goodbye to
-            socket.close(_LINGER_MS)
+            _close(socket, _LINGER_MS)
         self._sockets.clear()
         if self._context is not None:
             self._context.term()
@@ -127,6 +138,7 @@ class Client:
         socket.linger = 0
         socket.reconnect_ivl = -1  # a lost connection is an error that the caller sees, not a silent wait
         socket.ipv6 = "[" in endpoint
+        socket.get_monitor_socket(_LOST)
         self._epoch += 1
         hello = {
             "versions": _VERSIONS,
@@ -140,16 +152,23 @@ class Client:
             socket.connect(endpoint)
             self._send(socket, [_HELLO, "", 0, 0, None, hello])
             silence = f"no node answers at {endpoint}"
-            kind, *_, body = self._receive(socket, time.monotonic() + self.timeout_s, silence, Unreachable)
+            envelope = self._receive(socket, time.monotonic() + self.timeout_s, silence, Unreachable)
+            if envelope is None:
+                raise Unreachable(
+                    f"{silence}: the connection was refused", hint="is the node running, and the port right?"
+                )
+            kind, *_, body = envelope
             if kind == _REFUSED:
                 raise _refusal(endpoint, body)
             if kind != _WELCOME:
-                raise Unreachable(f"{endpoint} answered a HELLO with kind {kind}", hint="is it an fdn node's base port?")
+                raise Unreachable(
+                    f"{endpoint} answered a HELLO with kind {kind}", hint="is it an fdn node's base port?"
+                )
         except zmq.ZMQError as error:
-            socket.close()
+            _close(socket)
             raise ConfigError(f"{endpoint!r} cannot be dialled: {error}", hint="expected tcp://HOST:PORT") from error
         except Error:
-            socket.close()
+            _close(socket)
             self._end_context_if_unused()
             raise
         self._sockets[channel] = socket
@@ -168,16 +187,28 @@ class Client:
 
     def _receive(
         self, socket: "zmq.Socket[bytes]", deadline_at: float, silence: str, error: type[Error] = DeadlineExceeded
-    ) -> list[Any]:
+    ) -> list[Any] | None:
+        """The next envelope; None when the connection was refused, or is lost."""
         while True:
             left_ms = int((deadline_at - time.monotonic()) * 1000)
-            if left_ms <= 0 or not socket.poll(left_ms):
+            monitor = socket.get_monitor_socket(_LOST)
+            ready = dict(zmq.zmq_poll([(socket, zmq.POLLIN), (monitor, zmq.POLLIN)], left_ms)) if left_ms > 0 else {}
+            if not ready:
                 raise error(silence, hint="is the node running? `fdn doctor` checks this machine")
+            if socket not in ready and not socket.poll(0):  # what came before the loss is read first
+                return None
             frame = socket.recv_multipart()[0]
             if frame[:1] != _VERSION_OCTET:
                 continue  # not of this protocol version; nothing we asked for
             envelope: list[Any] = msgpack.unpackb(frame[1:], strict_map_key=False)[0]
             return (envelope + [None] * 6)[:6]
+
+
+def _close(socket: "zmq.Socket[bytes]", linger_ms: int = 0) -> None:
+    monitor = socket.get_monitor_socket(_LOST)
+    socket.disable_monitor()
+    monitor.close(0)
+    socket.close(linger_ms)
 
 
 def _batch(envelope: list[Any]) -> bytes:

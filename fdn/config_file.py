@@ -21,7 +21,7 @@ from fdn.errors import ConfigError
 from fdn.settings import Settings, check_value, setting_fields
 from fdn.units import parse_duration, parse_size
 
-__all__ = ("CONTEXT_KEYS", "DEFAULT_FILES", "OTHER_VARIABLES", "Loaded", "load", "read_toml")
+__all__ = ("CONTEXT_KEYS", "DEFAULT_FILES", "OTHER_VARIABLES", "Loaded", "load", "read_toml", "variable_of")
 
 DEFAULT_FILES: Final = (Path("fdn.toml"), Path("/etc/fdn/fdn.toml"))
 # What a context file holds beside settings: who made it.
@@ -181,9 +181,9 @@ def _from_env(env: Mapping[str, str], ignored: list[str]) -> Iterator[_Found]:
         if key in _FIELDS:
             yield _Found(key, raw, variable)
         elif "." in key:
-            raise _unknown(key, raw, variable, spell=_variable_of)
+            raise _unknown(key, raw, variable, spell=variable_of)
         else:
-            near = difflib.get_close_matches(variable, [_variable_of(key) for key in _FIELDS], n=1, cutoff=0.8)
+            near = difflib.get_close_matches(variable, [variable_of(key) for key in _FIELDS], n=1, cutoff=0.8)
             ignored.append(f"{variable} (did you mean {near[0]}?)" if near else variable)
 
 
@@ -217,7 +217,8 @@ def _unknown(key: str, raw: object, where: str, spell: Any = str, **facts: objec
     return ConfigError(f"{where}: unknown key {key}", hint=hint, key=key, **facts)
 
 
-def _variable_of(key: str) -> str:
+def variable_of(key: str) -> str:
+    """The environment variable that sets this key."""
     for variable, aliased in _ALIASES.items():
         if aliased == key:
             return variable

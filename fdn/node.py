@@ -5,41 +5,34 @@ It picks an identity, binds four channels, starts the two planes, joins, and put
 
 import asyncio
 import atexit
-import contextlib
 import dataclasses
 import functools
 import logging
-import os
 import random
-import sys
 import threading
-import traceback
 import weakref
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar, overload
 
 import msgspec
-from transports.channel import Channel
-from transports.errors import EndpointInUse, EndpointInvalid
-from transports.limits import Limits
-from transports.transport import Transport
-from transports.wire.envelope import Kind
-from transports.wire.handshake import Identity
 
+from fdn import __version__
 from fdn.app import App
 from fdn.context import scope_var
-from fdn.errors import BadRequest, ConfigError, Conflict, Error, NotFound
+from fdn.errors import BadRequest, ConfigError, Error, NotFound
 from fdn.messaging.calls import Caller, CallerStats
 from fdn.messaging.directory import OffersDirectory
 from fdn.messaging.dispatch import Dispatcher, DispatchStats
 from fdn.messaging.gateway import Gateway
-from fdn.messaging.interceptors import Interceptor, Outgoing, compose_send
+from fdn.messaging.interceptors import Interceptor, Outgoing, Send, compose_send
+from fdn.messaging.introspection import answers
 from fdn.messaging.offers import Offer, encode_offers
 from fdn.messaging.retry import Retry
 from fdn.messaging.services import Service
-from fdn.runtime.control_links import CONTROL_CHANNELS
+from fdn.runtime.binding import advertised, bind_all
 from fdn.runtime.control_plane import ControlPlane, ControlPlaneStats
-from fdn.runtime.data_plane import DATA_CHANNELS, DataPlane, DataPlaneStats
+from fdn.runtime.data_plane import DataPlane, DataPlaneStats
+from fdn.runtime.data_side import LoopSide
 from fdn.runtime.facts import Fact, FactStream
 from fdn.runtime.fork import ForkGuard
 from fdn.runtime.greeting import Greeter, fingerprint
@@ -47,6 +40,11 @@ from fdn.runtime.identity import NodeIdentity, establish
 from fdn.runtime.plane_thread import InlinePlane, PlaneHost, PlaneThread
 from fdn.runtime.view import EMPTY_VIEW, Member, View
 from fdn.settings import Settings
+from transports.channel import Channel
+from transports.limits import FRAME_SLACK_BYTES, Limits
+from transports.transport import Transport
+from transports.wire.envelope import Kind
+from transports.wire.handshake import Identity
 
 __all__ = ("Node", "NodeStats", "TransportFactory")
 
@@ -54,7 +52,6 @@ _log = logging.getLogger(__name__)
 T = TypeVar("T")
 TransportFactory = Callable[[asyncio.AbstractEventLoop, Limits], Transport]
 _SETTLE_S = 1.0  # how long a start waits for what the other members serve
-_PORTS_TRIED_MAX = 64
 _plain = msgspec.msgpack.Decoder()
 _running: "weakref.WeakSet[Node]" = weakref.WeakSet()
 
@@ -83,7 +80,8 @@ class Node:
         *apps: Services to serve from the start.
         settings: All settings; None takes the defaults.
         interceptors: Around every send and every handler, first one outermost.
-        control: Where the control plane runs: `thread` (its own, so that user code cannot delay it) or `inline` (on this
+        control: Where the control plane runs: `thread` (its own, so that user code cannot delay it) or `inline` (on
+        this
             loop: for tests and virtual time).
         transport: Makes each plane's transport; None takes ZeroMQ.
         rng: The source of all chance but identities; None seeds one from the system.
@@ -115,11 +113,14 @@ class Node:
         self._state = "new"
         self._facts = FactStream(self.settings.facts.queue_max)
         self._view = EMPTY_VIEW
+        self._directory = OffersDirectory()
         self._identity: NodeIdentity | None = None
         self._endpoints: dict[str, str] = {}
         self._draining = False
         self._stopped: asyncio.Event | None = None
         self._stopping: asyncio.Task[None] | None = None
+        self._closers: list[Callable[[], Awaitable[object]]] = []  # in the order of opening
+        self._send: Send | None = None
 
     # -- life
 
@@ -149,10 +150,12 @@ class Node:
         try:
             self._identity = establish(self.settings.name, self.settings.data_dir)
             await self._assemble(self._identity)
-            await self._listen()
+            self._endpoints = advertised(
+                await bind_all(self.settings, self._host, self._control, self._data), self.settings
+            )
             await self._open()
         except BaseException:
-            await self._tear_down("start failed")
+            await self._tear_down()
             raise
         finally:
             scope_var.reset(token)
@@ -177,7 +180,9 @@ class Node:
         return True
 
     async def stop(self) -> None:
-        """Drain, leave the cluster, and release everything. Bounded by `drain_timeout_s + stop_timeout_s`. Idempotent."""
+        """Drain, leave the cluster, and release everything. Bounded by `drain_timeout_s + stop_timeout_s`.
+        Idempotent.
+        """
         if self._guard.forked or self._state in ("new", "stopped"):
             return
         if self._stopping is None:
@@ -237,7 +242,7 @@ class Node:
 
     # -- messaging
 
-    def cast(self, target: str, payload: Any = None) -> "asyncio.Future[None] | Any":
+    def cast(self, target: str, payload: Any = None) -> Awaitable[None]:
         """Await it to send without waiting for an answer: at most once. See `fdn.messaging.calls.Caller.cast`.
 
         Casts from one task to one node arrive in order. It waits while the receiver grants no credit.
@@ -247,7 +252,7 @@ class Node:
             Unreachable: Nobody that offers it can be reached.
             BadRequest: The payload cannot be sent.
         """
-        return self._cast(target, payload)
+        return self._cast(target, payload)  # a plain function: one coroutine less on the hot path
 
     @overload
     async def call(
@@ -277,7 +282,7 @@ class Node:
         payload: Any = None,
         *,
         returns: type[T] | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109 - the deadline travels to the far side, which a local timeout cannot
+        timeout: float | None = None,
         retry: Retry | int | None = None,
     ) -> T | Any:
         """Call `service.method`, or a plain function by its service's name, on one of the nodes that offer it.
@@ -302,7 +307,7 @@ class Node:
         if timeout is not None and not timeout > 0:
             raise BadRequest(f"timeout={timeout!r}", hint="expected a positive number of seconds")
         self._check_running()
-        decoder = _plain if returns is None else _decoder_for(returns)
+        decoder = _plain if returns is None else _decoder_for(returns)  # type: ignore[arg-type]
         tries = Retry(retry) if isinstance(retry, int) else retry
         if self._send is None:
             return await self._caller.call(target, payload, timeout, decoder, tries)
@@ -350,7 +355,7 @@ class Node:
         """The stream of what changes from now on: members, links, refusals. Bounded; see `FactsMissed`."""
         return self._facts.read()
 
-    async def ping(self, node: str, channel: str = "data", timeout: float = 1.0) -> float:  # noqa: ASYNC109
+    async def ping(self, node: str, channel: str = "data", timeout: float = 1.0) -> float:
         """Round trip to a member on one channel, in seconds.
 
         Raises:
@@ -375,7 +380,7 @@ class Node:
     async def stats(self) -> NodeStats:
         """Counters of every component."""
         self._check_running()
-        control = await self._host.run(_returning(self._control.stats))
+        control = await self._host.call(self._control.stats)
         return NodeStats(control, self._data.stats(), self._caller.stats(), self._dispatcher.stats())
 
     # -- assembly
@@ -383,14 +388,33 @@ class Node:
     async def _assemble(self, kept: NodeIdentity) -> None:
         settings = self.settings
         identity = Identity(kept.node, kept.name, (kept.generation, 0))
-        agreed = fingerprint({"cluster": settings.cluster, "pace": settings.pace, "body_bytes_max": settings.data.body_bytes_max})
-        limits = Limits(frame_bytes_max=settings.data.body_bytes_max + _frame_slack())
-        credit = (settings.data.credit_messages, settings.data.credit_bytes)
+        agreed = fingerprint(
+            {"cluster": settings.cluster, "pace": settings.pace, "body_bytes_max": settings.data.body_bytes_max}
+        )
+        limits = Limits(frame_bytes_max=settings.data.body_bytes_max + FRAME_SLACK_BYTES)
         self._host: PlaneHost = InlinePlane(self._loop) if self._inline else PlaneThread(f"fdn-control-{kept.name}")
-        self._user_thread = threading.get_ident()
-        greeter = Greeter(settings.cluster, identity, agreed, object_to=lambda hello: self._control.object_to(hello))
-        make = functools.partial(self._make_control, limits, identity, greeter)
-        self._control: ControlPlane = await self._host.run(_returning(make))
+        self._closers.append(self._close_host)
+        data_side = LoopSide(self._loop, threading.get_ident(), self._on_view, self._facts.publish, self._on_beat)
+
+        def make_control() -> ControlPlane:
+            return ControlPlane(
+                transport=self._make_transport(self._host.loop, limits),
+                settings=settings,
+                identity=identity,
+                greeter=Greeter(
+                    settings.cluster, identity, agreed, object_to=lambda hello: self._control.object_to(hello)
+                ),
+                loop=self._host.loop,
+                rng=random.Random(self._rng.getrandbits(64)),
+                data_side=data_side,
+            )
+
+        self._control = await self._host.call(make_control)
+        self._closers.append(lambda: self._host.run(self._control.close("leaving")))
+        self._control.requests.answers = answers(
+            self._control, settings, __version__, lambda: self._endpoints, self._stop_soon
+        )
+        credit = (settings.data.credit_messages, settings.data.credit_bytes)
         self._data_greeter = Greeter(settings.cluster, identity, agreed, credit)
         self._data = DataPlane(
             transport=self._make_transport(self._loop, limits),
@@ -400,37 +424,17 @@ class Node:
             rng=self._rng,
             publish=self._facts.publish,
         )
+        self._closers.append(self._data.close)
         self._put_messaging_on_top(kept)
-
-    def _make_control(self, limits: Limits, identity: Identity, greeter: Greeter) -> ControlPlane:
-        loop = self._host.loop
-        control = ControlPlane(
-            transport=self._make_transport(loop, limits),
-            settings=self.settings,
-            identity=identity,
-            greeter=greeter,
-            loop=loop,
-            rng=random.Random(self._rng.getrandbits(64)),
-            data_side=_DataSide(self),
-        )
-        control.requests.answers = {
-            "fdn.node.ping": lambda payload: None,
-            "fdn.node.info": lambda payload: self._describe(control.view()),
-            "fdn.node.members": lambda payload: list(control.view().members.values()),
-            "fdn.node.services": lambda payload: _services(control.view()),
-            "fdn.node.stats": lambda payload: dataclasses.asdict(control.stats()),
-            "fdn.node.join": lambda payload: control.join(Settings(join=tuple(payload)).join),
-            "fdn.node.leave": lambda payload: self._leave_soon(control),
-        }
-        return control
 
     def _put_messaging_on_top(self, kept: NodeIdentity) -> None:
         settings = self.settings
-        self._directory = OffersDirectory()
         self._dispatcher = Dispatcher(kept.name, kept.node, settings.calls.timeout_s, self._loop, self._interceptors)
+        self._closers.append(self._dispatcher.close)
         self._caller = Caller(kept.node, self._data, self._directory, self._dispatcher, settings, self._loop, self._rng)
-        self._gateway = Gateway(self._caller, kept.node, settings, self._loop)
-        self._dispatcher.for_clients = self._gateway
+        gateway = Gateway(self._caller, kept.node, settings, self._loop)
+        self._closers.append(gateway.close)
+        self._dispatcher.for_clients = gateway
         self._data.handlers[Kind.CALL] = self._dispatcher.on_call
         self._data.handlers[Kind.CAST] = self._dispatcher.on_cast
         self._data.handlers[Kind.CANCEL] = self._dispatcher.on_cancel
@@ -438,59 +442,17 @@ class Node:
         self._data.handlers[Kind.ERROR] = self._caller.on_error
         self._data.on_peer_lost = self._caller.fail_peer
         self._data.on_caller_gone = self._dispatcher.on_caller_gone
-        self._send = None
-        self._cast: Callable[[str, Any], Any] = self._caller.cast
+        self._cast: Callable[[str, Any], Awaitable[None]] = self._caller.cast
         if self._interceptors:
             self._send = compose_send(self._interceptors, lambda out: self._caller.cast(out.target, out.payload))
-            self._cast = lambda target, payload: self._send_cast(target, payload)
+            self._cast = self._send_cast
         for app in self._apps:
-            for declared in app.services:
-                self._add_service(
-                    declared.name,
-                    declared.target,
-                    declared.version,
-                    declared.capabilities,
-                    declared.concurrency,
-                    declared.mailbox_max,
-                    declared.threads,
-                )
+            for service in app.services:
+                self._add_service(**dataclasses.asdict(service) | {"target": service.target})
 
     async def _send_cast(self, target: str, payload: Any) -> None:
         assert self._send is not None
         await self._send(Outgoing(target, payload, is_call=False, timeout_s=None))
-
-    async def _listen(self) -> None:
-        """Bind the four channels, on the configured base port or the next free group of four."""
-        bind = self.settings.bind_address
-        base = bind.base.port
-        for _ in range(_PORTS_TRIED_MAX if bind.search else 1):
-            try:
-                bound = await self._bind_all(bind.endpoints(base))
-            except EndpointInUse as error:
-                self._data.unlisten()
-                await self._host.run(_returning(self._control.links.unlisten))
-                if not bind.search:
-                    raise Conflict(
-                        f"{error.endpoint} is taken by another process",
-                        hint='choose another base port with bind, "tcp://HOST:PORT+" for the next free one, or port 0 for any',
-                    ) from error
-                base += len(Channel)
-            except EndpointInvalid as error:
-                raise ConfigError(f"cannot listen: {error}", hint="name an address of this machine in `bind`") from error
-            else:
-                self._endpoints = _advertised(bound, self.settings)
-                return
-        raise Conflict(
-            f"no four free ports from {bind.base.port} to {base - 1}",
-            hint="name another base port with bind, or port 0 for any",
-        )
-
-    async def _bind_all(self, endpoints: Mapping[Channel, str]) -> dict[str, str]:
-        async def bind_control() -> dict[str, str]:
-            return {c.value: self._control.links.listen(c, endpoints[c]) for c in CONTROL_CHANNELS}
-
-        bound = await self._host.run(bind_control())
-        return bound | {channel.value: self._data.listen(channel, endpoints[channel]) for channel in DATA_CHANNELS}
 
     async def _open(self) -> None:
         assert self._identity is not None
@@ -498,11 +460,11 @@ class Node:
         self._data_greeter.now_known_as(identity)
         self._data.start()
         offers = encode_offers(self._dispatcher.offers())
-        await self._host.run(_returning(functools.partial(self._control.start, identity, offers)))
+        await self._host.call(lambda: self._control.start(identity, offers))
         if self.settings.join:
             await self._host.run(self._control.join(self.settings.join))
             await self._host.run(self._control.wait_settled(_SETTLE_S))
-        self._on_view(await self._host.run(_returning(self._control.view)))
+        self._on_view(await self._host.call(self._control.view))
 
     def _add_service(
         self,
@@ -547,86 +509,49 @@ class Node:
     async def _stop(self) -> None:
         if self._state == "running":
             await self.drain()
-            await self._host.run(_returning(functools.partial(self._control.leave, "stopped")))
-        await self._tear_down("leaving")
+            await self._host.call(lambda: self._control.leave("stopped"))
+        await self._tear_down()
 
-    async def _tear_down(self, goodbye: str) -> None:
+    async def _tear_down(self) -> None:
+        """Close what was opened, last first; what does not end in time is reported and left behind."""
         self._state = "stopping"
         _running.discard(self)
-        try:
-            async with asyncio.timeout(self.settings.stop_timeout_s):
-                if hasattr(self, "_dispatcher"):
-                    await self._gateway.close()
-                    await self._dispatcher.close()
-                if hasattr(self, "_data"):
-                    await self._data.close()
-                if hasattr(self, "_control"):
-                    await self._host.run(self._control.close(goodbye))
-        except TimeoutError:
-            _log.error("node %s did not stop within stop_timeout_s=%g", self.name, self.settings.stop_timeout_s)
-        if hasattr(self, "_host") and not await self._host.close(self.settings.stop_timeout_s):
-            _log.error("the control plane of node %s does not end; its thread is left behind", self.name)
+        ends_at = self._loop.time() + self.settings.stop_timeout_s
+        while self._closers:
+            close = self._closers.pop()
+            try:
+                async with asyncio.timeout_at(ends_at):
+                    await close()
+            except TimeoutError:
+                _log.error("node %s did not stop within stop_timeout_s=%g", self.name, self.settings.stop_timeout_s)
         if self._identity is not None:
             self._identity.release()
         self._state = "stopped"
         assert self._stopped is not None
         self._stopped.set()
 
-    def _leave_soon(self, control: ControlPlane) -> None:
-        """Asked over the network: answer first, then go."""
-        self._loop.call_soon_threadsafe(lambda: self._loop.create_task(self.stop()))
+    async def _close_host(self) -> None:
+        if not await self._host.close(self.settings.stop_timeout_s):
+            _log.error("the control plane of node %s does not end; its thread is left behind", self.name)
+
+    def _stop_soon(self) -> None:
+        """Asked over the network, on the control plane's loop: answer first, then go."""
+
+        def begin() -> None:
+            if self._stopping is None and self._state == "running":
+                self._stopping = self._loop.create_task(self._stop())
+
+        self._loop.call_soon_threadsafe(begin)
 
     def _check_running(self) -> None:
         self._guard.check()
         if self._state != "running":
-            raise Error(f"this node is {self._state}", hint="use it inside `async with fdn.Node(...)`, or after start()")
-
-    def _describe(self, view: View) -> dict[str, Any]:
-        from fdn import __version__
-
-        return {
-            "node": self.id,
-            "name": self.name,
-            "cluster": self.settings.cluster,
-            "version": __version__,
-            "pid": os.getpid(),
-            "python": sys.version.split()[0],
-            "endpoints": self._endpoints,
-            "preset": self.settings.pace,
-            "members": len([m for m in view.members.values() if m.status in ("alive", "suspect")]),
-            "reachable": len([m for m in view.members.values() if m.reachable]),
-        }
+            raise Error(
+                f"this node is {self._state}", hint="use it inside `async with fdn.Node(...)`, or after start()"
+            )
 
 
-class _DataSide:
-    """The control plane's way to the user's loop."""
-
-    def __init__(self, node: Node) -> None:
-        self._node = node
-        self._loop = node._loop
-
-    def _post(self, function: Callable[..., None], *arguments: Any) -> None:
-        # The loop is closed when the program forgot to stop its node: then nobody is left to tell.
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(function, *arguments)
-
-    def view_changed(self, view: View) -> None:
-        self._post(self._node._on_view, view)
-
-    def fact(self, fact: Fact) -> None:
-        self._post(self._node._facts.publish, fact)
-
-    def beat(self) -> None:
-        self._post(self._node._on_beat)
-
-    def where(self) -> str:
-        frame = sys._current_frames().get(self._node._user_thread)
-        if frame is None:
-            return "the loop's thread is gone"
-        return " < ".join(f"{f.name} ({os.path.basename(f.filename)}:{f.lineno})" for f in reversed(traceback.extract_stack(frame)[-3:]))
-
-
-@functools.cache
+@functools.lru_cache(maxsize=1024)
 def _decoder_for(returns: Any) -> "msgspec.msgpack.Decoder[Any]":
     try:
         return msgspec.msgpack.Decoder(returns)
@@ -642,37 +567,6 @@ def _override(settings: Settings, overrides: Mapping[str, Any]) -> Settings:
     return dataclasses.replace(settings, **overrides) if overrides else settings
 
 
-def _advertised(bound: Mapping[str, str], settings: Settings) -> dict[str, str]:
-    advertise = settings.advertise_address
-    if not advertise:
-        return dict(bound)
-    if isinstance(advertise, str):
-        return {channel: f"tcp://{advertise}:{endpoint.rpartition(':')[2]}" for channel, endpoint in bound.items()}
-    return {channel.value: endpoint for channel, endpoint in advertise.items()}
-
-
-def _services(view: View) -> list[dict[str, Any]]:
-    directory = OffersDirectory()
-    directory.on_view(view)
-    return [
-        {
-            "node": view.members[node].name,
-            "service": offer.name,
-            "methods": offer.methods,
-            "version": offer.version,
-            "capabilities": offer.capabilities,
-            "state": view.members[node].state,
-        }
-        for node, offers in directory.offers().items()
-        for offer in offers
-    ]
-
-
-async def _returning(function: Callable[[], T]) -> T:
-    """A plain function as a coroutine, to run it on the other plane's loop."""
-    return function()
-
-
 async def _timed(requests: Any, node: str, timeout_s: float) -> float:
     loop = asyncio.get_running_loop()
     started = loop.time()
@@ -684,12 +578,6 @@ def _zmq_transport(loop: asyncio.AbstractEventLoop, limits: Limits) -> Transport
     from transports.zmq import ZmqTransport  # here, so that a test on the in-memory twin needs no ZeroMQ
 
     return ZmqTransport(loop, limits)
-
-
-def _frame_slack() -> int:
-    from transports.limits import FRAME_SLACK_BYTES
-
-    return FRAME_SLACK_BYTES
 
 
 @atexit.register

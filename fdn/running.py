@@ -157,4 +157,4 @@ class _Process:
                 },
             )
         for part, counters in stats.items():
-            _log.info("state: %s %s", part, counters, extra={"part": part})
+            _log.info("state: counters of %s", part, extra=counters)

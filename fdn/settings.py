@@ -116,7 +116,7 @@ class DataSettings:
     stall_max_s: float = _within(15.0, 0.1, 86400.0)
 
     # Seconds between beats. Lower notices a stall sooner, and wakes an idle loop more often.
-    beat_interval_s: float = _within(0.1, 0.01, 60.0)
+    beat_interval_s: float = _within(0.25, 0.01, 60.0)
 
     # Messages that a sending task may queue before it gives the loop a turn, even while there is room. Higher favours
     # throughput of one sender, lower the latency of everything else on the loop.

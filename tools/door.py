@@ -39,8 +39,13 @@ def demo(root: Path, arguments: Sequence[str]) -> int:
 
 
 def docs(root: Path, arguments: Sequence[str]) -> int:
-    """Become the tests that hold the documents to the code."""
-    return checks.become_pytest(root, ["tests/docs", *arguments])
+    """Write the pages that are made from the code, or become the tests that hold all documents to it."""
+    if [*arguments] != ["--write"]:
+        return checks.become_pytest(root, ["tests/docs", *arguments])
+    from tools import reference  # here, because it imports fdn, which is only in .venv
+
+    print("\n".join(reference.write(root)) or "docs/reference is up to date")
+    return 0
 
 
 _RUN: Final = frozenset[str]()
@@ -55,7 +60,7 @@ VERBS: Final = {
     ),
     "check": Verb("format, lint, types, import contracts, layout", _DEV, checks.check),
     "bench": Verb("casts and calls beside bare pyzmq, as a table; --json FILE writes the numbers", _RUN, bench.bench),
-    "docs": Verb("the tests that hold the documents to the code; arguments go to pytest", _DEV, docs),
+    "docs": Verb("the tests that hold the documents to the code; --write makes docs/reference anew", _DEV, docs),
     "release": Verb(
         "wheel and source archive in dist/, the wheel tested in an empty environment", _DEV, release.release
     ),

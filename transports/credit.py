@@ -31,8 +31,6 @@ EXEMPT_KINDS = frozenset(
 class SendWindow:
     """The sender's side: totals granted and totals sent on one link epoch."""
 
-    __slots__ = ("bytes_granted", "bytes_sent", "limited", "messages_granted", "messages_sent")
-
     def __init__(self) -> None:
         self.limited = False  # until the first grant, and after a grant of (0, 0)
         self.messages_granted = 0
@@ -65,12 +63,11 @@ class GrantWindow:
         bytes_: Window in bytes.
     """
 
-    __slots__ = ("_bytes_consumed", "_bytes_granted", "_bytes_window", "_messages_consumed", "_messages_granted", "_messages_window",
-                 "bytes_received", "messages_received")  # fmt: skip
-
     def __init__(self, messages: int, bytes_: int) -> None:
         if messages <= 0 or bytes_ <= 0:
-            raise ValueError(f"a window of {messages} messages and {bytes_} bytes lets nothing pass; give positive numbers")
+            raise ValueError(
+                f"a window of {messages} messages and {bytes_} bytes lets nothing pass; give positive numbers"
+            )
         self._messages_window = self._messages_granted = messages
         self._bytes_window = self._bytes_granted = bytes_
         self._messages_consumed = 0

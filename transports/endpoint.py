@@ -48,7 +48,9 @@ class Endpoint:
                 return cls("tcp", *_host_and_port(text, rest))
             case "ipc":
                 if len(rest.encode()) > _IPC_PATH_BYTES_MAX:
-                    raise EndpointInvalid(text, f"the path is longer than the {_IPC_PATH_BYTES_MAX} bytes that the system allows")
+                    raise EndpointInvalid(
+                        text, f"its path exceeds the {_IPC_PATH_BYTES_MAX} bytes that the system allows"
+                    )
                 return cls("ipc", rest)
             case "memory":
                 return cls("memory", rest)
@@ -74,7 +76,7 @@ class Endpoint:
             return self
         port = self.port + channel.port_offset
         if port > 65_535:
-            raise EndpointInvalid(str(self), f"the port of channel {channel.value} would be {port}; the base port may be 65532 at most")
+            raise EndpointInvalid(str(self), f"channel {channel.value} would get port {port}; give 65532 at most")
         return dataclasses.replace(self, port=port)
 
     @property
@@ -107,7 +109,7 @@ class Endpoint:
             EndpointInvalid: A wildcard host, or port 0.
         """
         if self.is_wildcard:
-            raise EndpointInvalid(str(self), "a wildcard can be bound but not dialled; give the address of one interface")
+            raise EndpointInvalid(str(self), "a wildcard can be bound but not dialled; give one address")
         if self.scheme == "tcp" and self.port == 0:
             raise EndpointInvalid(str(self), "port 0 can be bound but not dialled; give the port that was really bound")
 

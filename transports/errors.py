@@ -111,5 +111,7 @@ class EndpointInUse(TransportError):
     """
 
     def __init__(self, endpoint: str) -> None:
-        super().__init__(f"endpoint {endpoint!r} is taken by another listener; choose another port, or port 0 for any free one")
+        super().__init__(
+            f"endpoint {endpoint!r} is taken by another listener; choose another, or port 0 for any free one"
+        )
         self.endpoint = endpoint

@@ -14,15 +14,13 @@ logger = logging.getLogger(__name__)
 
 
 class Intake:
-    """Turns frames into batches. Whatever a peer sends is counted and dropped when it is not a batch; nothing is raised.
+    """Turns frames into batches. What is not one is counted and dropped, whatever a peer sends; nothing is raised.
 
     Args:
         where: The endpoint, for the log.
         receive: Gets every batch.
         limits: For `attachments_max` and `frame_bytes_max`.
     """
-
-    __slots__ = ("_attachments_max", "_frame_bytes_max", "_where", "batches", "bytes", "malformed", "messages", "oversized", "receive")
 
     def __init__(self, where: str, receive: Receive, limits: Limits) -> None:
         self._where = where
@@ -35,7 +33,9 @@ class Intake:
         self.malformed = 0
         self.oversized = 0
 
-    def take(self, source: bytes, frame: bytes | memoryview, attachments: Sequence[memoryview] = (), key: bytes | None = None) -> None:
+    def take(
+        self, source: bytes, frame: bytes | memoryview, attachments: Sequence[memoryview] = (), key: bytes | None = None
+    ) -> None:
         """Decode one message and hand it up.
 
         Args:
@@ -69,4 +69,6 @@ class Intake:
         # One line for the first and then for each doubling: a hostile peer must not be able to fill a disk.
         self.malformed += 1
         if self.malformed & (self.malformed - 1) == 0:
-            logger.warning("dropped a message received on %s: %s (%d malformed so far)", self._where, reason, self.malformed)
+            logger.warning(
+                "dropped a message received on %s: %s (%d malformed so far)", self._where, reason, self.malformed
+            )

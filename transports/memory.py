@@ -169,7 +169,9 @@ class MemoryListener:
 class MemoryConnection(Outbox):
     """See `transports.transport.Connection`."""
 
-    def __init__(self, transport: "MemoryTransport", channel: Channel, endpoint: str, receive: Receive, on_event: OnEvent) -> None:
+    def __init__(
+        self, transport: "MemoryTransport", channel: Channel, endpoint: str, receive: Receive, on_event: OnEvent
+    ) -> None:
         super().__init__(transport.loop, transport.limits)
         self._transport = transport
         self._endpoint = endpoint
@@ -218,7 +220,9 @@ class MemoryConnection(Outbox):
             return
         if self._is_cut:
             if self._timer is None:
-                self._timer = self._loop.call_later(self._heartbeat_s, self._finish, EventKind.CLOSED, "silent for too long")
+                self._timer = self._loop.call_later(
+                    self._heartbeat_s, self._finish, EventKind.CLOSED, "silent for too long"
+                )
             return
         if self._timer is not None:
             self._timer.cancel()

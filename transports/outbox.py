@@ -139,8 +139,8 @@ class Outbox(abc.ABC):
     def grant(self, messages: int, bytes_: int) -> None:
         """See `Connection.grant`."""
         self._window.grant(messages, bytes_)
-        if self._writable and not self._pass_ends:
-            self._begin_pass()
+        if self._writable:
+            self._go_on()
 
     async def wait_room(self) -> None:
         """See `Connection.wait_room`. Whoever calls `send` before the next `await` finds the room still there."""
@@ -193,8 +193,7 @@ class Outbox(abc.ABC):
         if self._ended or self._writable:
             return
         self._writable = True
-        if not self._pass_ends:
-            self._begin_pass()
+        self._go_on()
 
     def _end(self) -> None:
         """The connection is over: drop what waits, and let nobody wait any longer. Idempotent."""
@@ -207,6 +206,15 @@ class Outbox(abc.ABC):
         if self._linger_timer is not None:
             self._linger_timer.cancel()
         self._wake()
+
+    def _go_on(self) -> None:
+        """What held us up is gone."""
+        if self._pass_ends:
+            return
+        if self._idle:
+            self._deferred = False
+        else:
+            self._begin_pass()
 
     def _begin_pass(self) -> None:
         self._flush()

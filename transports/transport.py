@@ -141,7 +141,9 @@ class Connection(Protocol):
     def full(self) -> bool:
         """Whether the queue has reached `outbox_messages_max` or `outbox_bytes_max`: a sender should `wait_room`."""
 
-    def send(self, envelope: Envelope, deadline_at: float = 0.0, on_expired: Callable[[Envelope], None] | None = None) -> None:
+    def send(
+        self, envelope: Envelope, deadline_at: float = 0.0, on_expired: Callable[[Envelope], None] | None = None
+    ) -> None:
         """Queue one envelope. Never waits.
 
         The first of an idle period leaves at once; those that follow within the same loop pass leave together.
@@ -182,7 +184,8 @@ class Transport(Protocol):
 
         Args:
             channel: Selects the socket's limits.
-            endpoint: `tcp://HOST:PORT` (port 0: ephemeral; IPv6 in brackets) or `ipc://PATH`; `memory://NAME` for the twin.
+            endpoint: `tcp://HOST:PORT` (port 0: ephemeral; IPv6 in brackets) or `ipc://PATH`; `memory://NAME` for
+                the twin.
             receive: Called with each batch, in the order of arrival per source; must not raise.
 
         Raises:

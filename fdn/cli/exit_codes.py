@@ -14,7 +14,7 @@ __all__ = ("ExitCode", "report")
 class ExitCode(enum.IntEnum):
     """Every exit status of every command. Those of `fdn.Error` are its `.code`; a test holds the two together."""
 
-    OK = 0
+    OK = 0  # what was asked for was done
     FAILED = 1
     USAGE = 2
     UNREACHABLE = 3
@@ -25,7 +25,7 @@ class ExitCode(enum.IntEnum):
     CONFLICT = 8
     DEGRADED = 9  # `doctor`: what was asked worked, and what it found is not well
     TARGET_MISSED = 10  # `bench`, `up --demo`: it ran, and a promised number was missed
-    INTERRUPTED = 130
+    INTERRUPTED = 130  # by Ctrl-C, before it was done
 
 
 def report(error: Error | click.ClickException, as_json: bool) -> int:

@@ -35,21 +35,22 @@ def command() -> None:
 
 @command.command("run")
 @output_options
-@click.option("--config", type=click.Path(path_type=Path), help="The one file of settings to read, in place of fdn.toml.")
+@click.option("--config", type=click.Path(path_type=Path), help="The only file of settings to read.")
 @click.option("--context", metavar="NAME", help="The context whose cluster to join.")
 @click.option("-j", "--join", multiple=True, metavar="HOST:PORT", help="A node of the cluster; may be repeated.")
 @click.option("--alone", is_flag=True, help="Join nobody, whatever the context or a file says.")
 @click.option("--name", help="The node's name, unique in the cluster.")
-@click.option("--bind", metavar="ENDPOINT", help="Where to listen: tcp://HOST:PORT, port 0 for any, PORT+ for the next free.")
+@click.option("--bind", metavar="ENDPOINT", help="Where to listen: tcp://HOST:PORT; port 0 for any.")
 @click.option("--advertise", metavar="HOST", help="Where others find it, when that is not where it listens.")
 @click.option("--cluster", metavar="NAME", help="The cluster's name.")
 @click.option("--data-dir", metavar="DIR", help="Keeps the node's identity over restarts.")
-@click.option("--preset", help="How fast failures are noticed: local, lan or wan.")
+@click.option("--preset", type=click.Choice(["local", "lan", "wan"]), help="How fast failures are noticed.")
 @click.option("--insecure", is_flag=True, help="Listen beyond this machine without keys.")
 @click.argument("apps", metavar="[MODULE:APP]...", nargs=-1)
 @click.pass_obj
 def run(
     invocation: Invocation,
+    /,
     apps: tuple[str, ...],
     config: Path | None,
     context: str | None,
@@ -104,7 +105,7 @@ def import_app(name: str) -> "App":
 
     module_name, colon, attribute = name.partition(":")
     if not (colon and module_name and attribute):
-        raise BadRequest(f'"{name}" names no app', hint="expected MODULE:APP, such as calc:app for `app = fdn.App()` in calc.py")
+        raise BadRequest(f'"{name}" names no app', hint="expected MODULE:APP: calc:app is `app = fdn.App()` in calc.py")
     here = os.getcwd()
     if here not in sys.path:
         sys.path.insert(0, here)  # as `python -m` does
@@ -124,7 +125,8 @@ def import_app(name: str) -> "App":
     there = [key for key, value in vars(module).items() if isinstance(value, App)]
     what = "nothing of that name" if found is None else f"{type(found).__name__}, not an fdn.App"
     raise BadRequest(
-        f'"{name}": {module_name} holds {what}', hint=f"it has {', '.join(there)}" if there else "it holds no fdn.App at all"
+        f'"{name}": {module_name} holds {what}',
+        hint=f"it has {', '.join(there)}" if there else "it has no fdn.App",
     )
 
 

@@ -23,6 +23,13 @@ __all__ = ("COMMANDS", "main", "root", "run")
 # Name -> (module, one line of help). A test holds the lines and the commands' own help together.
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "node": ("fdn.cli.node", "Run a node in this process."),
+    "agent": ("fdn.cli.agent", "The same as `fdn node run`."),
+    "members": ("fdn.cli.members", "List the members of the cluster, as the node that answers sees them."),
+    "info": ("fdn.cli.info", "Describe the node that answers, or the member named NODE."),
+    "join": ("fdn.cli.join", "Make the node that answers join the cluster of other nodes."),
+    "leave": ("fdn.cli.leave", "Make a node leave the cluster, and end."),
+    "service": ("fdn.cli.service", "List the services of the cluster, and call them."),
+    "request": ("fdn.cli.request", "Call a service; short for `fdn service call`."),
     "doctor": ("fdn.cli.doctor", "Check this machine and its settings for what fdn needs."),
     "version": ("fdn.cli.version", "Show the versions of fdn and of what it runs on."),
 }

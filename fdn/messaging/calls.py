@@ -2,7 +2,8 @@
 
 Each call has an id that begins at random at every start, so that a late reply never meets a new future; a reply is
 believed only from the node that was asked. The deadline travels as the milliseconds that are left. Leaving the `await`
-sends CANCEL. A node that could not even be dialled was surely not asked, so the next one is tried at once; a call that may
+sends CANCEL. A node that could not even be dialled was surely not asked, so the next one is tried at once; a call
+that may
 have run is made again only if its caller gave a `Retry`.
 """
 
@@ -13,9 +14,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
-from transports.channel import Channel
-from transports.transport import Connection
-from transports.wire.envelope import NIL, Envelope, Kind, MetaKey
 
 from fdn.context import new_span, new_trace, pack_trace, scope_var
 from fdn.errors import BadRequest, DeadlineExceeded, Error, Overloaded, Unreachable, from_wire
@@ -27,6 +25,9 @@ from fdn.messaging.workers import loop_pass
 from fdn.runtime.data_plane import DataPlane, NoTicket, Origin, Ticket
 from fdn.runtime.link import Link
 from fdn.settings import Settings
+from transports.channel import Channel
+from transports.transport import Connection
+from transports.wire.envelope import NIL, Envelope, Kind, MetaKey
 
 __all__ = ("Caller", "CallerStats")
 
@@ -265,7 +266,13 @@ class Caller:
     # -- one try
 
     async def _call_once(
-        self, to: str, node: str, connection: Connection | None, body: Any, meta: dict[int, Any] | None, deadline_at: float
+        self,
+        to: str,
+        node: str,
+        connection: Connection | None,
+        body: Any,
+        meta: dict[int, Any] | None,
+        deadline_at: float,
     ) -> msgspec.Raw:
         if len(self._pending) >= self._in_flight_max:
             raise Overloaded(

@@ -1,6 +1,7 @@
 """Dispatch: from an incoming CALL or CAST to the handler, and its answer back.
 
-A plain `def` runs inline. Everything else goes through its service's bounded mailbox to the workers. Work whose deadline
+A plain `def` runs inline. Everything else goes through its service's bounded mailbox to the workers. Work whose
+deadline
 has passed, or that was cancelled while it waited, is dropped before it is dispatched, and counted.
 """
 
@@ -15,8 +16,6 @@ from typing import Any, Protocol
 
 import msgspec
 
-from transports.wire.envelope import Envelope, Kind, MetaKey
-
 from fdn.context import Context, Scope, new_span, scope_var, unpack_trace
 from fdn.errors import Cancelled, ConfigError, DeadlineExceeded, Error, NotFound, Overloaded, Unreachable, to_wire
 from fdn.messaging.interceptors import Dispatch, Incoming, Interceptor, compose_dispatch
@@ -25,6 +24,7 @@ from fdn.messaging.payloads import does_not_fit, encode
 from fdn.messaging.services import Method, Service
 from fdn.messaging.workers import Workers
 from fdn.runtime.data_plane import Origin, Ticket
+from transports.wire.envelope import Envelope, Kind, MetaKey
 
 __all__ = ("PING", "ClientForwarder", "DispatchStats", "Dispatcher", "scope_of")
 
@@ -299,7 +299,9 @@ class Dispatcher:
         keywords = {} if name is None else {name: about}
         return self._run_job(job, arguments, keywords, about)
 
-    async def _run_job(self, job: "_Job", arguments: tuple[Any, ...], keywords: Mapping[str, Any], context: Context) -> Any:
+    async def _run_job(
+        self, job: "_Job", arguments: tuple[Any, ...], keywords: Mapping[str, Any], context: Context
+    ) -> Any:
         method = job.method
 
         def handler(*values: Any) -> Any:
@@ -329,13 +331,17 @@ class Dispatcher:
                     job.origin.answer(Envelope(Kind.REPLY, "", job.envelope.id, 0, None, body))
         elif expired:
             self._n_expired += 1
-            late = DeadlineExceeded(f"{job.envelope.to} did not end before the caller's deadline", hint="give it more time")
+            late = DeadlineExceeded(
+                f"{job.envelope.to} did not end before the caller's deadline", hint="give it more time"
+            )
             if is_call:
                 self._answer_error(job.origin, job.envelope.id, late)
         elif isinstance(error, asyncio.CancelledError):
             self._n_cancelled += 1
             if is_call and not job.cancelled:
-                self._answer_error(job.origin, job.envelope.id, Cancelled(f"{job.envelope.to} was cancelled on {self._node_name}"))
+                self._answer_error(
+                    job.origin, job.envelope.id, Cancelled(f"{job.envelope.to} was cancelled on {self._node_name}")
+                )
         elif is_call:
             self._answer_error(job.origin, job.envelope.id, error)
         else:

@@ -7,7 +7,6 @@ payload passes through as it is.
 import asyncio
 
 import msgspec
-from transports.wire.envelope import Envelope, Kind
 
 from fdn.context import scope_var
 from fdn.errors import Error, Overloaded, to_wire
@@ -16,6 +15,7 @@ from fdn.messaging.dispatch import scope_of
 from fdn.messaging.payloads import encode
 from fdn.runtime.data_plane import Origin, Ticket
 from fdn.settings import Settings
+from transports.wire.envelope import Envelope, Kind
 
 __all__ = ("Gateway",)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from fdn.context import Context
 
-__all__ = ("Incoming", "Interceptor", "Outgoing", "compose_dispatch", "compose_send")
+__all__ = ("Dispatch", "Incoming", "Interceptor", "Outgoing", "Send", "compose_dispatch", "compose_send")
 
 
 @dataclasses.dataclass(slots=True)

@@ -21,7 +21,8 @@ _NIL = 0xC0  # MessagePack's nil
 
 
 def encode(value: object) -> Any:
-    """The body that carries `value`: bytes and None as they are, all else encoded now, so that later changes do not show.
+    """The body that carries `value`: bytes and None as they are, all else encoded now, so that later changes do not
+    show.
 
     Raises:
         BadRequest: The value holds something that MessagePack does not know.
@@ -131,4 +132,6 @@ def _struct(name: str, taken: list[inspect.Parameter], hints: Mapping[str, Any],
             fields.append((parameter.name, hint))
         else:
             fields.append((parameter.name, hint, parameter.default))
-    return msgspec.defstruct(f"{name.replace('.', '_')}_arguments", fields, array_like=array_like, kw_only=not array_like)
+    return msgspec.defstruct(
+        f"{name.replace('.', '_')}_arguments", fields, array_like=array_like, kw_only=not array_like
+    )

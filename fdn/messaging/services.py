@@ -30,7 +30,9 @@ def valid_name(name: str) -> str:
             hint=f"use letters, digits, - and _, in parts joined by dots, at most {_NAME_CHARACTERS_MAX} characters",
         )
     if name == "fdn" or name.startswith("fdn."):
-        raise ConfigError(f"service name {name!r} is taken: fdn.* is the system's own", hint="choose another first part")
+        raise ConfigError(
+            f"service name {name!r} is taken: fdn.* is the system's own", hint="choose another first part"
+        )
     return name
 
 
@@ -49,7 +51,17 @@ class Method:
         service: The service it belongs to.
     """
 
-    __slots__ = ("function", "fast_decode", "inline", "is_coroutine", "plain", "service", "signature", "target", "workers")
+    __slots__ = (
+        "fast_decode",
+        "function",
+        "inline",
+        "is_coroutine",
+        "plain",
+        "service",
+        "signature",
+        "target",
+        "workers",
+    )
 
     def __init__(self, target: str, function: Callable[..., Any], service: "Service") -> None:
         if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
@@ -102,7 +114,11 @@ class Service:
         self.concurrency = concurrency
         self.mailbox_max = mailbox_max
         self.executor = ThreadPoolExecutor(threads, thread_name_prefix=f"fdn-{name}") if threads else None
-        for field, value, least in (("concurrency", concurrency, 1), ("mailbox_max", mailbox_max, 1), ("threads", threads, 0)):
+        for field, value, least in (
+            ("concurrency", concurrency, 1),
+            ("mailbox_max", mailbox_max, 1),
+            ("threads", threads, 0),
+        ):
             if value < least:
                 raise ConfigError(f"service {name!r}: {field}={value}; expected at least {least}")
         self.methods: dict[str, Method] = {}

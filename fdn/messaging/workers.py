@@ -1,6 +1,7 @@
 """Worker tasks: how `async def` handlers, and plain ones on threads, are run.
 
-A service has up to `concurrency` long-lived tasks that take jobs from one bounded queue. Each job runs in its own copied
+A service has up to `concurrency` long-lived tasks that take jobs from one bounded queue. Each job runs in its own
+copied
 context, but inside the worker's task: on Python 3.11 a coroutine stepped outside a task breaks `asyncio.timeout()`, and
 one awaited in the worker's own context would leak context variables to the next job. So the worker steps the coroutine
 with `Context.run`, and passes on what it awaits.
@@ -210,14 +211,14 @@ class _Rest:
     def __await__(self) -> Generator[Any, Any, Any]:
         coroutine, run, waits_for = self._coroutine, self._run, self._waits_for
         while True:
+            thrown: BaseException | None = None
+            sent: Any = None
             try:
                 sent = yield waits_for
             except BaseException as error:  # thrown in by the task: cancellation, or the future's exception
-                step, argument = coroutine.throw, error
-            else:
-                step, argument = coroutine.send, sent
+                thrown = error
             try:
-                waits_for = run(step, argument)
+                waits_for = run(coroutine.send, sent) if thrown is None else run(coroutine.throw, thrown)
             except StopIteration as stop:
                 return stop.value
 

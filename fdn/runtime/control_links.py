@@ -9,17 +9,16 @@ import random
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from transports.channel import Channel
-from transports.errors import EndpointInvalid
-from transports.transport import Batch, ConnectionEvent, ConnectionStats, EventKind, Listener, ListenerStats, Transport
-from transports.wire.envelope import Envelope, Kind
-from transports.wire.handshake import Hello, Identity, Refused, Welcome
-
 from fdn.runtime.facts import Fact, HandshakeRefused, LinkDown, LinkUp, SettingsDiffer
 from fdn.runtime.greeting import Greeter
 from fdn.runtime.link import Link
 from fdn.runtime.sessions import Session, Sessions, SessionsStats
 from fdn.settings import LinkSettings
+from transports.channel import Channel
+from transports.errors import EndpointInvalid
+from transports.transport import Batch, ConnectionEvent, ConnectionStats, EventKind, Listener, ListenerStats, Transport
+from transports.wire.envelope import Envelope, Kind
+from transports.wire.handshake import Hello, Identity, Refused, Welcome
 
 __all__ = ("CONTROL_CHANNELS", "ControlLinks", "LinksOwner")
 
@@ -74,7 +73,12 @@ class ControlLinks:
         self._dials: dict[str, Link] = {}  # by endpoint: single attempts under way
         self._wanted: dict[str, Mapping[str, str]] = {}  # node -> endpoints, by the overlay
         self._sessions = Sessions(
-            greeter, settings.sessions_max, (1 << 30, 1 << 40), self._on_session, self._on_session_refused, lambda session: None
+            greeter,
+            settings.sessions_max,
+            (1 << 30, 1 << 40),
+            self._on_session,
+            self._on_session_refused,
+            lambda session: None,
         )
         self.unsent = 0  # messages dropped because no link to the peer was open, or it was full
 
@@ -207,7 +211,9 @@ class ControlLinks:
         self.send(session.peer, session.channel, envelope, endpoint)
 
     def _on_session_refused(self, hello: Hello, refused: Refused) -> None:
-        self._publish(HandshakeRefused(self._loop.time(), hello.identity.name, refused.code, refused.reason, inbound=True))
+        self._publish(
+            HandshakeRefused(self._loop.time(), hello.identity.name, refused.code, refused.reason, inbound=True)
+        )
 
     # -- links
 

@@ -13,16 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, assert_never
 
 import msgspec
-from topologies import overlay, records, swim
-from topologies.errors import RemoteProtocolError
-from topologies.full_mesh import FullMesh
-from topologies.healer import Dial, Healer, HealerInput, HealerSettings, SeedAnswered, SeedsAdded
-from topologies.identity import NodeId
-from topologies.swim.messages import PushPull
-from transports.channel import Channel
-from transports.transport import ConnectionEvent, ConnectionStats, EventKind, ListenerStats, Transport
-from transports.wire.envelope import Envelope, Kind
-from transports.wire.handshake import Hello, Identity, Refused, RefusedCode, Role
 
 from fdn.errors import ConfigError, Conflict, Error, Unreachable, VersionMismatch
 from fdn.runtime import facts
@@ -33,6 +23,16 @@ from fdn.runtime.sessions import Session, SessionsStats
 from fdn.runtime.stall_watch import StallWatch
 from fdn.runtime.view import Member, NodeRecord, NodeState, View
 from fdn.settings import Settings
+from topologies import overlay, records, swim
+from topologies.errors import RemoteProtocolError
+from topologies.full_mesh import FullMesh
+from topologies.healer import Dial, Healer, HealerInput, HealerSettings, SeedAnswered, SeedsAdded
+from topologies.identity import NodeId
+from topologies.swim.messages import PushPull
+from transports.channel import Channel
+from transports.transport import ConnectionEvent, ConnectionStats, EventKind, ListenerStats, Transport
+from transports.wire.envelope import Envelope, Kind
+from transports.wire.handshake import Hello, Identity, Refused, RefusedCode, Role
 
 __all__ = ("ControlPlane", "ControlPlaneStats", "DataPlaneSide")
 
@@ -197,7 +197,9 @@ class ControlPlane:
         self._publish_record()
 
     def leave(self, reason: str) -> None:
-        """Say goodbye to the cluster. What was sent still has to leave the sockets: `close` with a goodbye sees to it."""
+        """Say goodbye to the cluster. What was sent still has to leave the sockets: `close` with a goodbye sees to
+        it.
+        """
         if self._swim is not None:
             self._feed_swim(swim.Leave(reason))
 
@@ -270,6 +272,9 @@ class ControlPlane:
             self._feed_swim(swim.Met(_claim_of(identity)))
 
     def on_evidence(self, node: str, event: ConnectionEvent) -> None:
+        claim = self._claims.get(NodeId(node))
+        if claim is None or event.endpoint not in claim.endpoints.values():
+            return  # about an address that the member no longer has
         self._feed_swim(swim.Evidence(NodeId(node), _EVIDENCE[event.kind], event.detail))
 
     def on_seed(self, endpoint: str, outcome: Identity | Refused | ConnectionEvent) -> None:
@@ -380,7 +385,7 @@ class ControlPlane:
             self._carry_out(effect)
         self._feed_healer(change)
         self._publish_change(change)
-        if _is_live(change.before) and not _is_live(change.after):
+        if not _is_live(change.after):
             self._feed_records(records.PeerGone(change.subject))
 
     def _send_core(self, peer: NodeId, protocol: str, body: bytes) -> None:
@@ -427,7 +432,10 @@ class ControlPlane:
     def _on_stall(self, now: float) -> None:
         lag, where = self._watch.lag_s(now), self._data_side.where()
         _log.warning(
-            "the user's loop has not turned for %.1f s: %s", lag, where, extra={"lag_s": lag, "state": self._watch.state}
+            "the user's loop has not turned for %.1f s: %s",
+            lag,
+            where,
+            extra={"lag_s": lag, "state": self._watch.state},
         )
         self._data_side.fact(facts.DataPlaneLagging(now, lag, self._watch.state, where))
         self._publish_record()
@@ -452,7 +460,8 @@ class ControlPlane:
                 tags=claim.tags,
                 state=record.state,
                 lag_ms=record.lag_ms,
-                reachable=me or (claim.status is swim.Status.ALIVE and record.state is not NodeState.WEDGED and open_link),
+                reachable=me
+                or (claim.status is swim.Status.ALIVE and record.state is not NodeState.WEDGED and open_link),
                 reason=claim.reason,
                 rtt_us=None if rtt_s is None else rtt_s * 1e6,
                 me=me,
@@ -508,7 +517,7 @@ class _Joining:
 
     def __init__(self, seeds: Sequence[str], done: asyncio.Future[None], now: float) -> None:
         self.done = done
-        self._heard: dict[str, str] = {seed: "no answer yet" for seed in seeds}
+        self._heard: dict[str, str] = dict.fromkeys(seeds, "no answer yet")
         self._ourselves: set[str] = set()
         self._started = now
 
@@ -541,7 +550,7 @@ class _Joining:
         each = "; ".join(f"{seed}: {heard}" for seed, heard in self._heard.items())
         return Unreachable(
             f"none of the nodes to join answered within {waited_s:g} s: {each}",
-            hint="start one of them first, correct `join`, or raise join_timeout_s; a first node is started without `join`",
+            hint="start one of them first, or correct `join`; the first node is started without it",
         )
 
 

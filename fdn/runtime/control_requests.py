@@ -10,10 +10,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
-from transports.wire.envelope import Envelope, Kind
 
 from fdn.errors import DeadlineExceeded, Error, NotFound, Unreachable, from_wire, to_wire
 from fdn.runtime.sessions import Session
+from transports.wire.envelope import Envelope, Kind
 
 __all__ = ("Answer", "ControlRequests")
 
@@ -32,7 +32,9 @@ class ControlRequests:
         send: Sends an envelope to a node on the coordination channel; False if there is no way.
     """
 
-    def __init__(self, node: str, loop: asyncio.AbstractEventLoop, first_id: int, send: Callable[[str, Envelope], bool]) -> None:
+    def __init__(
+        self, node: str, loop: asyncio.AbstractEventLoop, first_id: int, send: Callable[[str, Envelope], bool]
+    ) -> None:
         self._node = node
         self._loop = loop
         self._next_id = first_id
@@ -97,7 +99,9 @@ class ControlRequests:
         answer = self.answers.get(envelope.to)
         if answer is None:
             hint = "services are called on the data channel" if not envelope.to.startswith("fdn.") else ""
-            self._fail(session, envelope.id, NotFound(f"this node does not answer {envelope.to[:200]!r} here", hint=hint))
+            self._fail(
+                session, envelope.id, NotFound(f"this node does not answer {envelope.to[:200]!r} here", hint=hint)
+            )
             return
         if len(self._tasks) >= _ANSWERING_MAX:
             self._fail(session, envelope.id, Error(f"{_ANSWERING_MAX} requests are being answered", hint="try again"))
@@ -123,4 +127,6 @@ class ControlRequests:
     def _fail(self, session: Session, call_id: int, error: Exception) -> None:
         if not isinstance(error, Error | msgspec.MsgspecError):
             _log.error("answering a request failed", exc_info=error, extra={"peer": session.peer})
-        session.answer(Envelope(Kind.ERROR, "", call_id, 0, None, msgspec.Raw(_encode(to_wire(error, node=self._node)))))
+        session.answer(
+            Envelope(Kind.ERROR, "", call_id, 0, None, msgspec.Raw(_encode(to_wire(error, node=self._node))))
+        )

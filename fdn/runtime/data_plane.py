@@ -1,6 +1,7 @@
 """The data plane: links and sessions of the `data` and `events` channels, on the user's own loop.
 
-It moves envelopes between nodes and hands each to whoever registered for its kind; what an envelope means is messaging's
+It moves envelopes between nodes and hands each to whoever registered for its kind; what an envelope means is
+messaging's
 business. It learns of the cluster only from the control plane's immutable views.
 """
 
@@ -12,11 +13,6 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import msgspec
-from transports.channel import Channel
-from transports.credit import EXEMPT_KINDS
-from transports.transport import Batch, ConnectionEvent, ConnectionStats, EventKind, Listener, ListenerStats, Transport
-from transports.wire.envelope import Envelope, Kind
-from transports.wire.handshake import Hello, Refused, Welcome
 
 from fdn.errors import Unreachable
 from fdn.runtime.facts import Fact, HandshakeRefused, LinkDown, LinkUp
@@ -25,6 +21,11 @@ from fdn.runtime.link import Link
 from fdn.runtime.sessions import Session, Sessions, SessionsStats
 from fdn.runtime.view import EMPTY_VIEW, View
 from fdn.settings import Settings
+from transports.channel import Channel
+from transports.credit import EXEMPT_KINDS
+from transports.transport import Batch, ConnectionEvent, ConnectionStats, EventKind, Listener, ListenerStats, Transport
+from transports.wire.envelope import Envelope, Kind
+from transports.wire.handshake import Hello, Refused, Welcome
 
 __all__ = ("DATA_CHANNELS", "DataPlane", "DataPlaneStats", "Handler", "NoTicket", "Origin", "Ticket")
 
@@ -190,8 +191,9 @@ class DataPlane:
         member = self._view.members.get(node)
         endpoint = "" if member is None else member.endpoints.get(channel.value, "")
         if not endpoint or self._closed:
+            why = "this node is stopping" if self._closed else "it is no member"
             raise Unreachable(
-                f"no way to node {node} on the {channel} channel: {'this node is stopping' if self._closed else 'not a member'}",
+                f"no way to node {node} on the {channel} channel: {why}",
                 hint="`fdn members` shows what this node sees",
             )
         return self._make_link(node, channel, endpoint)
@@ -219,7 +221,9 @@ class DataPlane:
             self._sweep = None
         for session in self._sessions.open_sessions():
             if session.is_client:
-                session.listener.send(session.source, Envelope(Kind.BYE, body=msgspec.Raw(_encode({"reason": "stopping"}))))
+                session.listener.send(
+                    session.source, Envelope(Kind.BYE, body=msgspec.Raw(_encode({"reason": "stopping"})))
+                )
         for link in self._links.values():
             link.close(goodbye="stopping")
         self._links.clear()
@@ -294,7 +298,9 @@ class DataPlane:
             self._unanswerable += 1
 
     def _on_session_refused(self, hello: Hello, refused: Refused) -> None:
-        self._publish(HandshakeRefused(self._loop.time(), hello.identity.name, refused.code, refused.reason, inbound=True))
+        self._publish(
+            HandshakeRefused(self._loop.time(), hello.identity.name, refused.code, refused.reason, inbound=True)
+        )
 
     def _on_session_closed(self, session: Session) -> None:
         if session.is_client:

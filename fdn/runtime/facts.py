@@ -2,8 +2,9 @@
 
 import asyncio
 import collections
-import dataclasses
 from collections.abc import AsyncIterator, Callable
+
+import msgspec
 
 __all__ = (
     "DataPlaneLagging",
@@ -23,15 +24,13 @@ __all__ = (
 )
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Fact:
+class Fact(msgspec.Struct, frozen=True):
     """Something that has happened. `at` is loop time, seconds."""
 
     at: float
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class MemberAlive(Fact):
+class MemberAlive(Fact, frozen=True, tag=True):
     """A member joined, came back, or refuted a suspicion (`before` tells which)."""
 
     node: str
@@ -40,8 +39,7 @@ class MemberAlive(Fact):
     before: str  # "", "alive", "suspect", "dead" or "left"
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class MemberSuspect(Fact):
+class MemberSuspect(Fact, frozen=True, tag=True):
     """A member is suspected."""
 
     node: str
@@ -50,8 +48,7 @@ class MemberSuspect(Fact):
     reason: str
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class MemberDead(Fact):
+class MemberDead(Fact, frozen=True, tag=True):
     """A member was declared dead."""
 
     node: str
@@ -60,8 +57,7 @@ class MemberDead(Fact):
     reason: str
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class MemberLeft(Fact):
+class MemberLeft(Fact, frozen=True, tag=True):
     """A member left on purpose."""
 
     node: str
@@ -69,8 +65,7 @@ class MemberLeft(Fact):
     reason: str
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class LinkUp(Fact):
+class LinkUp(Fact, frozen=True, tag=True):
     """Our connection to a peer on one channel is open."""
 
     node: str
@@ -78,8 +73,7 @@ class LinkUp(Fact):
     endpoint: str
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class LinkDown(Fact):
+class LinkDown(Fact, frozen=True, tag=True):
     """Our connection to a peer on one channel ended, and what was still queued on it is dropped."""
 
     node: str
@@ -89,8 +83,7 @@ class LinkDown(Fact):
     dropped: int
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class HandshakeRefused(Fact):
+class HandshakeRefused(Fact, frozen=True, tag=True):
     """A handshake was refused: ours by a peer (`inbound` false), or a peer's by us."""
 
     endpoint: str
@@ -99,8 +92,7 @@ class HandshakeRefused(Fact):
     inbound: bool
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class SettingsDiffer(Fact):
+class SettingsDiffer(Fact, frozen=True, tag=True):
     """A peer runs with other settings than ours where all should agree."""
 
     node: str
@@ -108,16 +100,14 @@ class SettingsDiffer(Fact):
     ours: str
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class NameClash(Fact):
+class NameClash(Fact, frozen=True, tag=True):
     """Two living nodes have one name; both work, people will mix them up."""
 
     name: str
     nodes: tuple[str, str]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class DataPlaneLagging(Fact):
+class DataPlaneLagging(Fact, frozen=True, tag=True):
     """This node's user loop has not turned for `lag_s`; `where` is the code that holds it, if known."""
 
     lag_s: float
@@ -125,15 +115,13 @@ class DataPlaneLagging(Fact):
     where: str
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class DataPlaneRecovered(Fact):
+class DataPlaneRecovered(Fact, frozen=True, tag=True):
     """This node's user loop turns again."""
 
     lag_s: float
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class FactsMissed(Fact):
+class FactsMissed(Fact, frozen=True, tag=True):
     """A reader of the stream was too slow: `count` facts were dropped, oldest first."""
 
     count: int

@@ -1,6 +1,7 @@
 """Forking is allowed; using the node in the child is not.
 
-The child has neither the threads behind the sockets nor a right to them. What it inherits is marked, so that using it is
+The child has neither the threads behind the sockets nor a right to them. What it inherits is marked, so that using it
+is
 a clear error, and nothing of it is closed or waited for when the child exits.
 """
 

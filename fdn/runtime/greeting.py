@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 import blake3
 import msgspec
+
 from transports.channel import Channel
 from transports.wire.handshake import (
     PROTOCOL_VERSIONS,

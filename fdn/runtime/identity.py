@@ -113,7 +113,11 @@ def _renew(directory: Path, name: str, lock_fd: int) -> NodeIdentity:
 def _read(file: Path) -> dict[str, Any] | None:
     try:
         kept = json.loads(file.read_text())
-        if not isinstance(kept["node"], str) or not isinstance(kept["name"], str) or not isinstance(kept["generation"], int):
+        if (
+            not isinstance(kept["node"], str)
+            or not isinstance(kept["name"], str)
+            or not isinstance(kept["generation"], int)
+        ):
             raise TypeError("node and name must be strings, generation an integer")
     except FileNotFoundError:
         return None

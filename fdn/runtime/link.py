@@ -12,14 +12,14 @@ import random
 from typing import Protocol
 
 import msgspec
-from transports.channel import Channel
-from transports.transport import Batch, Connection, ConnectionEvent, EventKind, Transport
-from transports.wire.envelope import Envelope, Kind
-from transports.wire.handshake import Bye, Refused, RefusedCode, Welcome, common_version
 
 from fdn.errors import Unreachable
 from fdn.runtime.greeting import Greeter
 from fdn.settings import LinkSettings
+from transports.channel import Channel
+from transports.transport import Batch, Connection, ConnectionEvent, EventKind, Transport
+from transports.wire.envelope import Envelope, Kind
+from transports.wire.handshake import Bye, Refused, RefusedCode, Welcome, common_version
 
 __all__ = ("Link", "LinkOwner", "LinkState")
 
@@ -151,7 +151,8 @@ class Link:
         """Send what needs no credit, or hold it until the link is open. Never waits.
 
         Returns:
-            False when the link is closed or `links.pending_messages_max` are held already: dropped, for the caller to count.
+            False when the link is closed or `links.pending_messages_max` are held already: dropped, for the caller to
+            count.
         """
         if self.connection is not None:
             self.connection.send_exempt(envelope)
@@ -216,9 +217,13 @@ class Link:
         except (msgspec.MsgspecError, RecursionError) as error:
             return self._lost(EventKind.FAILED, f"WELCOME cannot be read: {error}")
         if welcome.epoch != self._epoch or common_version((welcome.version, welcome.version)) is None:
-            return self._lost(EventKind.FAILED, f"WELCOME for epoch {welcome.epoch}, version {welcome.version} was not asked for")
+            return self._lost(
+                EventKind.FAILED, f"WELCOME for epoch {welcome.epoch}, version {welcome.version} was not asked for"
+            )
         if welcome.cluster != self._greeter.cluster:
-            return self._refused(Refused(RefusedCode.WRONG_CLUSTER, f"{self.endpoint} belongs to cluster {welcome.cluster!r}"))
+            return self._refused(
+                Refused(RefusedCode.WRONG_CLUSTER, f"{self.endpoint} belongs to cluster {welcome.cluster!r}")
+            )
         if self.peer and welcome.identity.node != self.peer:
             # The address is another node's now, so nobody of that id listens there.
             return self._lost(EventKind.REFUSED, f"node {welcome.identity.node} answers there now")

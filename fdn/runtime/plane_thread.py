@@ -28,6 +28,9 @@ class PlaneHost(Protocol):
     async def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run there and wait for the result here."""
 
+    async def call(self, function: Callable[[], T]) -> T:
+        """Call a plain function there and wait for the result here."""
+
     async def close(self, timeout_s: float) -> bool:
         """End it. Returns False if it did not end in time (it is then left behind, as a daemon)."""
 
@@ -43,6 +46,9 @@ class InlinePlane:
 
     async def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return await coroutine
+
+    async def call(self, function: Callable[[], T]) -> T:
+        return function()
 
     async def close(self, timeout_s: float) -> bool:
         return True
@@ -76,6 +82,12 @@ class PlaneThread:
 
     async def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, self.loop))
+
+    async def call(self, function: Callable[[], T]) -> T:
+        async def there() -> T:
+            return function()
+
+        return await self.run(there())
 
     async def close(self, timeout_s: float) -> bool:
         self.post(self.loop.stop)

@@ -11,19 +11,20 @@ import logging
 from collections.abc import Callable
 
 import msgspec
+
+from fdn.runtime.greeting import Greeter
 from transports.channel import Channel
 from transports.credit import GrantWindow
 from transports.transport import Batch, Listener
 from transports.wire.envelope import Envelope, Kind
 from transports.wire.handshake import Bye, Hello, Refused, RefusedCode, Role, Welcome
 
-from fdn.runtime.greeting import Greeter
-
 __all__ = ("Session", "Sessions", "SessionsStats")
 
 _log = logging.getLogger(__name__)
 _hello_decoder = msgspec.msgpack.Decoder(Hello)
 _encode = msgspec.msgpack.Encoder().encode
+_OWED_MAX = 1024  # goodbyes that could not be sent and are remembered
 
 
 class Session:
@@ -99,6 +100,7 @@ class Sessions:
         self._on_close = on_close
         self._by_source: collections.OrderedDict[tuple[Channel, bytes], Session] = collections.OrderedDict()
         self._by_peer: dict[tuple[Channel, str], Session] = {}
+        self._owed: collections.OrderedDict[tuple[Channel, bytes], None] = collections.OrderedDict()
         self._admitted = self._refused = self._unintroduced = self._evicted = 0
 
     def of(self, channel: Channel, listener: Listener, batch: Batch) -> Session | None:
@@ -106,9 +108,14 @@ class Sessions:
         envelopes = batch.envelopes
         if envelopes[0].kind == Kind.HELLO:
             return self._introduce(channel, listener, batch)
-        session = self._by_source.get((channel, batch.source))
+        key = (channel, batch.source)
+        session = self._by_source.get(key)
         if session is None:
             self._unintroduced += len(envelopes)
+            if key in self._owed and listener.send(batch.source, _reply(Kind.BYE, Bye("this session was given up"))):
+                del self._owed[key]
+            return None
+        self._by_source.move_to_end(key)
         return session
 
     def close(self, session: Session) -> None:
@@ -132,9 +139,13 @@ class Sessions:
         return SessionsStats(len(self._by_source), self._admitted, self._refused, self._unintroduced, self._evicted)
 
     def _give_up(self, session: Session, reason: str) -> None:
-        # A ROUTER cannot close one connection. A peer that was only paused would go on sending on it, unheard, and never
+        # A ROUTER cannot close one connection. A peer that was only paused would go on sending on it, unheard, and
+        # never
         # say HELLO again; the goodbye makes it dial anew.
-        session.listener.send(session.source, _reply(Kind.BYE, Bye(reason)))
+        if not session.listener.send(session.source, _reply(Kind.BYE, Bye(reason))):
+            self._owed[session.channel, session.source] = None  # its queue is full: told when it is heard again
+            if len(self._owed) > _OWED_MAX:
+                self._owed.popitem(last=False)
         self.close(session)
 
     def _introduce(self, channel: Channel, listener: Listener, batch: Batch) -> Session | None:
@@ -168,7 +179,10 @@ class Sessions:
             oldest = next(iter(self._by_source.values()))
             self._evicted += 1
             _log.warning(
-                "session of %s given up: links.sessions_max=%d reached", oldest.peer, self._max, extra={"peer": oldest.peer}
+                "session of %s given up: links.sessions_max=%d reached",
+                oldest.peer,
+                self._max,
+                extra={"peer": oldest.peer},
             )
             self._give_up(oldest, "too many sessions")
         self._by_source[channel, batch.source] = session

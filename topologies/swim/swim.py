@@ -282,28 +282,30 @@ class Swim:
             self._apply(claim, sender, now)
 
     def _apply(self, claim: Claim, sender: NodeId, now: float) -> None:
+        subject = claim.subject
+        held = self.me if subject == self.me.subject else self._membership.get(subject)
+        confirms = (
+            held is not None and held.status is claim.status is Status.SUSPECT and held.incarnation == claim.incarnation
+        )
+        if held is not None and not confirms and not outranks(claim, held):
+            return  # most of what is heard is known
         if flaw(claim) is not None:
             self._ignored_count += 1
             return
-        subject = claim.subject
-        if subject == self.me.subject:
+        if held is self.me:
             self._defend(claim, now)
             return
-        held = self._membership.get(subject)
-        if (
-            held is not None
-            and held.status is claim.status is Status.SUSPECT
-            and held.incarnation == claim.incarnation
-            and self._suspicions[subject].confirm(claim.by)
-        ):
-            self._wake_gossip(now)
-            self._news.put_confirmation(claim)
+        if confirms:
+            if self._suspicions[subject].confirm(claim.by):
+                self._wake_gossip(now)
+                self._news.put_confirmation(claim)
             return
         for change in self._membership.on_claim(claim, now):
             self._on_changed(change, now, first_hand=change.subject == sender)
 
     def _defend(self, heard: Claim, now: float) -> None:
-        if self._left or not outranks(heard, self.me):
+        """Answer news of ourselves that outranks what we say."""
+        if self._left:
             return
         if heard.status is Status.ALIVE:
             # Somebody believes in a later life of ours: a data directory was restored, or it runs twice. Two that run

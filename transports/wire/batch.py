@@ -71,7 +71,9 @@ def encode_batch(envelopes: Sequence[Envelope]) -> bytes:
     try:
         return _VERSION + _encoder.encode(envelopes)
     except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
-        raise LocalProtocolError(f"an envelope cannot be encoded: {error}; give the body as bytes, None or msgspec.Raw") from error
+        raise LocalProtocolError(
+            f"cannot encode an envelope: {error}; give bytes, None or msgspec.Raw as body"
+        ) from error
 
 
 def decode_batch(frame: bytes | memoryview) -> tuple[list[Envelope], int]:

@@ -37,7 +37,7 @@ class Kind(enum.IntEnum):
 
 
 class MetaKey(enum.IntEnum):
-    """Keys of an envelope's `meta` map. All are reserved from the first version; unknown ones are ignored and counted."""
+    """Keys of an envelope's `meta` map, all reserved from the first version; unknown ones are ignored and counted."""
 
     TRACE = 1
     PARTITION_KEY = 2

@@ -8,7 +8,17 @@ from collections.abc import Mapping
 
 import msgspec
 
-__all__ = ("PROTOCOL_VERSIONS", "Bye", "Hello", "Identity", "Refused", "RefusedCode", "Role", "Welcome", "common_version")
+__all__ = (
+    "PROTOCOL_VERSIONS",
+    "Bye",
+    "Hello",
+    "Identity",
+    "Refused",
+    "RefusedCode",
+    "Role",
+    "Welcome",
+    "common_version",
+)
 
 PROTOCOL_VERSIONS = (1, 1)  # lowest and highest that this code speaks
 

@@ -74,7 +74,9 @@ class ZmqConnection(Outbox):
         self._monitor = Monitor(reactor, self._socket, channel, self._on_monitor)
         self._pump = Pump(reactor, self._socket, channel, self._read, self._on_writable)
         self._timer = self._loop.call_later(
-            limits.connect_timeout_s, self._on_timeout, f"no answer within connect_timeout_s={limits.connect_timeout_s:g}"
+            limits.connect_timeout_s,
+            self._on_timeout,
+            f"no answer within connect_timeout_s={limits.connect_timeout_s:g}",
         )
         if endpoint.is_name:
             self._task = self._loop.create_task(self._resolve())
@@ -123,9 +125,10 @@ class ZmqConnection(Outbox):
     def _on_writable(self) -> None:
         if self._held:
             frames, self._held = self._held, deque()
-            if not all([self._write(frame) for frame in frames]):
-                return
-        self._resume()
+            for frame in frames:  # those that meet EAGAIN once more are held once more, in order
+                self._write(frame)
+        if not self._held:
+            self._resume()
 
     def _read(self) -> None:
         try:

@@ -58,7 +58,8 @@ class ZmqListener:
             self._socket.close(0)
             if error.errno == errno.EADDRINUSE:
                 raise EndpointInUse(str(endpoint)) from error
-            raise EndpointInvalid(str(endpoint), f"cannot be bound ({error.strerror}); give an address of this machine") from error
+            reason = f"cannot be bound ({error.strerror}); give an address of this machine"
+            raise EndpointInvalid(str(endpoint), reason) from error
         self._endpoint = self._socket.get_string(zmq.LAST_ENDPOINT).rstrip("\0")
         self._intake = Intake(self._endpoint, receive, limits)
         self._pump = Pump(reactor, self._socket, channel, self._read)

@@ -34,7 +34,9 @@ class Monitor:
         on_event: Called with libzmq's number of the event and its value (errno or protocol error, where it has one).
     """
 
-    def __init__(self, reactor: Reactor, socket: "zmq.Socket[bytes]", channel: Channel, on_event: Callable[[int, int], None]) -> None:
+    def __init__(
+        self, reactor: Reactor, socket: "zmq.Socket[bytes]", channel: Channel, on_event: Callable[[int, int], None]
+    ) -> None:
         self._watched = socket
         self._on_event = on_event
         self._socket = socket.get_monitor_socket(_EVENTS, f"inproc://monitor-{next(_numbers)}")

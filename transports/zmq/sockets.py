@@ -15,7 +15,9 @@ __all__ = ("make_socket", "milliseconds", "read_message")
 _COPY_BYTES_MAX = 32 * 1024
 
 
-def make_socket(context: "zmq.Context[zmq.Socket[bytes]]", kind: int, channel: Channel, endpoint: Endpoint, limits: Limits) -> "zmq.Socket[bytes]":
+def make_socket(
+    context: "zmq.Context[zmq.Socket[bytes]]", kind: int, channel: Channel, endpoint: Endpoint, limits: Limits
+) -> "zmq.Socket[bytes]":
     """A socket with the options that dialled and bound sockets share.
 
     `ROUTING_ID` and `ROUTER_HANDOVER` are never set: with them a second dialler could take the first one's replies.

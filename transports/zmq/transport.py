@@ -55,7 +55,9 @@ class ZmqTransport:
             TransportClosed: After `close()`.
         """
         where = self._parse(endpoint)
-        listener = ZmqListener(self._context, self._reactor, self._limits, channel, where, receive, self._listeners.discard)
+        listener = ZmqListener(
+            self._context, self._reactor, self._limits, channel, where, receive, self._listeners.discard
+        )
         self._listeners.add(listener)
         return listener
 
@@ -85,7 +87,7 @@ class ZmqTransport:
             raise TransportClosed
         where = Endpoint.parse(endpoint)
         if where.scheme == "memory":
-            raise EndpointInvalid(endpoint, "the ZeroMQ transport speaks tcp and ipc; memory endpoints belong to MemoryTransport")
+            raise EndpointInvalid(endpoint, "ZeroMQ speaks tcp and ipc; memory belongs to MemoryTransport")
         return where
 
     def _on_connection_closed(self, connection: ZmqConnection) -> None:

@@ -1,0 +1,3 @@
+"""The wire format: `docs/spec/0001-wire.md` as code."""
+
+__all__ = ()
