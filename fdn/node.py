@@ -369,13 +369,30 @@ class Node:
             raise NotFound(f"no member is named {node!r}", hint="`fdn members` lists them")
         started = self._loop.time()
         if channel == Channel.COORDINATION.value:
-            return await self._host.run(_timed(self._control.requests, member.node, timeout))
-        if channel == Channel.GOSSIP.value:
+            await self.ask(member.node, "fdn.node.ping", timeout=timeout)
+        elif channel == Channel.GOSSIP.value:
             if member.rtt_us is None:
                 raise NotFound(f"{node} has not been probed yet", hint="try again in a second")
             return member.rtt_us / 1e6
-        await self._caller.ping(member.node, Channel(channel), timeout)
+        else:
+            await self._caller.ping(member.node, Channel(channel), timeout)
         return self._loop.time() - started
+
+    async def ask(self, node: str, request: str, payload: Any = None, *, timeout: float | None = None) -> Any:
+        """Ask a member's control plane a system request (`fdn.node.info` and the like): answered even while user code
+        over there is stuck.
+
+        Raises:
+            NotFound: No such member, or no such request.
+            Unreachable: There is no open link to it.
+            DeadlineExceeded: No answer in time.
+        """
+        self._check_running()
+        member = self._view.named(node)
+        if member is None:
+            raise NotFound(f"no member is named {node!r}", hint="`fdn members` lists them")
+        timeout_s = self.settings.calls.timeout_s if timeout is None else timeout
+        return await self._host.run(self._control.ask(member.node, request, payload, timeout_s))
 
     async def stats(self) -> NodeStats:
         """Counters of every component."""
@@ -565,13 +582,6 @@ def _override(settings: Settings, overrides: Mapping[str, Any]) -> Settings:
     if unknown:
         raise ConfigError(f"Node() takes no setting {unknown[0]!r}", hint=f"there are {', '.join(sorted(known))}")
     return dataclasses.replace(settings, **overrides) if overrides else settings
-
-
-async def _timed(requests: Any, node: str, timeout_s: float) -> float:
-    loop = asyncio.get_running_loop()
-    started = loop.time()
-    await requests.request(node, "fdn.node.ping", None, timeout_s)
-    return loop.time() - started
 
 
 def _zmq_transport(loop: asyncio.AbstractEventLoop, limits: Limits) -> Transport:

@@ -140,6 +140,22 @@ class ContextStore:
         else:
             (self._root / "current").unlink(missing_ok=True)
 
+    def check_free(self, name: str, pid: int) -> None:
+        """Whether process `pid` may make a context of that name.
+
+        Raises:
+            Conflict: It belongs to another process that still runs.
+        """
+        if name not in self.names():
+            self.path(name)  # refuses what could not be a name
+            return
+        held = self.read(name)
+        if held.pid and held.pid != pid and not held.ended:
+            raise Conflict(
+                f'context "{name}" belongs to process {held.pid}, which still runs',
+                hint="stop it, or take another name",
+            )
+
     @contextlib.contextmanager
     def temporary(self, name: str, context: ClusterContext) -> Iterator[None]:
         """Use a context for as long as the block runs, then the former one again.
@@ -147,13 +163,7 @@ class ContextStore:
         Raises:
             Conflict: A context of that name belongs to another process that still runs.
         """
-        if name in self.names():
-            held = self.read(name)
-            if held.pid and held.pid != context.pid and not held.ended:
-                raise Conflict(
-                    f'context "{name}" belongs to process {held.pid}, which still runs',
-                    hint="stop it, or take another name",
-                )
+        self.check_free(name, context.pid)
         former = self.current()
         self.write(name, context)
         self.use(name)

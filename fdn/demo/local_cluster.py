@@ -159,19 +159,18 @@ class LocalCluster:
         for node in self.nodes:
             _send(node, signal.SIGTERM)
             _send(node, signal.SIGCONT)  # one that is stopped would never hear of it
-        ends = [asyncio.create_task(node.ended()) for node in self.nodes]
+        ends: asyncio.Future[Any] = asyncio.gather(*(node.ended() for node in self.nodes))
         hurry = asyncio.create_task(at_once.wait())
-        by_themselves = True
         try:
-            waiting: set[asyncio.Task[Any]] = {asyncio.gather(*ends)}  # type: ignore[arg-type]  # a future is awaited alike
-            await asyncio.wait({*waiting, hurry}, timeout=_END_S, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({ends, hurry}, timeout=_END_S, return_when=asyncio.FIRST_COMPLETED)
         finally:
             hurry.cancel()
-            for node in self.nodes:
-                by_themselves &= not node.runs
+            stubborn = [node for node in self.nodes if node.runs]
+            for node in stubborn:
                 self.kill(node)
-            await asyncio.gather(*ends, *(self._finish_pump(node) for node in self.nodes))
-        return by_themselves
+            await ends
+            await asyncio.gather(*(self._finish_pump(node) for node in self.nodes))
+        return not stubborn
 
     async def _start(self, node: LocalNode) -> None:
         seeds = [other.endpoint for other in self.nodes if other is not node and other.runs and other.endpoint]
@@ -193,6 +192,7 @@ class LocalCluster:
             async with asyncio.timeout(_START_S):
                 line = await node.process.stdout.readline()
         except TimeoutError:
+            self.kill(node)  # or it would be counted among those that run
             raise DeadlineExceeded(
                 f"node {node.name} was not ready within {_START_S:g} s", hint=f"its log is {node.log}"
             ) from None

@@ -14,7 +14,7 @@ from typing import Any, Final
 from fdn.client import Client
 from fdn.errors import DeadlineExceeded, Error
 
-__all__ = ("POLL_S", "Row", "Rows", "ask", "changes", "is_whole", "until_seen")
+__all__ = ("POLL_S", "Eye", "Row", "Rows", "changes", "is_whole", "until_seen")
 
 POLL_S: Final = 0.02
 _ANSWER_S: Final = 1.0
@@ -23,15 +23,27 @@ Row = Mapping[str, Any]  # one member, as `fdn.node.members` gives it
 Rows = Sequence[Row]
 
 
-def ask(endpoint: str, cluster: str) -> Rows:
-    """One node's view of all members.
+class Eye:
+    """One node's view of all members, asked for over one connection. For one thread at a time."""
 
-    Raises:
-        Error: It did not answer.
-    """
-    with Client(endpoint, cluster=cluster, timeout_s=_ANSWER_S) as client:
-        rows: Rows = client.call("fdn.node.members", channel="coordination")
+    def __init__(self, endpoint: str, cluster: str) -> None:
+        self._client = Client(endpoint, cluster=cluster, timeout_s=_ANSWER_S)
+
+    def look(self) -> Rows:
+        """What the node believes now.
+
+        Raises:
+            Error: It did not answer. The next look dials anew.
+        """
+        try:
+            rows: Rows = self._client.call("fdn.node.members", channel="coordination")
+        except Error:
+            self._client.close()
+            raise
         return rows
+
+    def close(self) -> None:
+        self._client.close()
 
 
 def is_whole(rows: Rows, nodes: Sequence[str]) -> bool:
@@ -46,14 +58,12 @@ def changes(before: Rows, after: Rows) -> list[str]:
     for row in after:
         old = former.get(row["node"])
         if old is None:
-            was, came_back = "", False
-        else:
-            was, came_back = old["status"], old["incarnation"][0] != row["incarnation"][0]
-        if row["status"] == was and not came_back:
-            continue
-        reason = f" ({row['reason']})" if row["reason"] and row["status"] != "alive" else ""
-        since = f", was {was}" if was else ", new"
-        lines.append(f"{row['name']} is {row['status']}{reason}{since}")
+            lines.append(f"{row['name']} is {row['status']}, new here")
+        elif (row["status"], row["incarnation"][0]) != (old["status"], old["incarnation"][0]):
+            reason = f" ({row['reason']})" if row["reason"] and row["status"] != "alive" else ""
+            lines.append(f"{row['name']} is {row['status']}{reason}, was {old['status']}")
+        elif row["state"] != old["state"]:
+            lines.append(f"{row['name']} is {row['state']}, was {old['state']}")
     return lines
 
 
@@ -78,15 +88,16 @@ async def until_seen(
     stop = threading.Event()
     deadline_at = time.monotonic() + timeout_s
     loop = asyncio.get_running_loop()
-    with concurrent.futures.ThreadPoolExecutor(max(1, len(endpoints)), "fdn-view") as threads:
-        polls = {
-            name: loop.run_in_executor(threads, _poll, endpoint, cluster, holds, deadline_at, stop)
-            for name, endpoint in endpoints.items()
-        }
-        try:
-            seen = dict(zip(polls, await asyncio.gather(*polls.values()), strict=True))
-        finally:
-            stop.set()  # a thread looks at it at least every `_ANSWER_S`
+    threads = concurrent.futures.ThreadPoolExecutor(max(1, len(endpoints)), "fdn-view")
+    polls = {
+        name: loop.run_in_executor(threads, _poll, endpoint, cluster, holds, deadline_at, stop)
+        for name, endpoint in endpoints.items()
+    }
+    try:
+        seen = dict(zip(polls, await asyncio.gather(*polls.values()), strict=True))
+    finally:
+        stop.set()
+        threads.shutdown(wait=False)  # each sees `stop` within `_ANSWER_S`; the loop has other things to do
     missing = {name: last for name, (at, last) in seen.items() if not at}
     if missing:
         shown = "; ".join(f"{name}: {last}" for name, last in missing.items())
@@ -98,16 +109,17 @@ def _poll(
     endpoint: str, cluster: str, holds: Callable[[Rows], bool], deadline_at: float, stop: threading.Event
 ) -> tuple[float, str]:
     last = "never asked"
-    while time.monotonic() < deadline_at and not stop.is_set():
-        try:
-            with Client(endpoint, cluster=cluster, timeout_s=_ANSWER_S) as client:
-                while time.monotonic() < deadline_at and not stop.is_set():
-                    rows = client.call("fdn.node.members", channel="coordination")
-                    if holds(rows):
-                        return time.monotonic(), ""
-                    last = ", ".join(f"{row['name']} {row['status']}" for row in rows)
-                    stop.wait(POLL_S)
-        except Error as error:
-            last = error.message
+    eye = Eye(endpoint, cluster)
+    try:
+        while time.monotonic() < deadline_at and not stop.is_set():
+            try:
+                rows = eye.look()
+                if holds(rows):
+                    return time.monotonic(), ""
+                last = ", ".join(f"{row['name']} {row['status']}" for row in rows)
+            except Error as error:
+                last = error.message
             stop.wait(POLL_S)
+    finally:
+        eye.close()
     return 0.0, last

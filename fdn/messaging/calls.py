@@ -307,7 +307,7 @@ class Caller:
         pending.future.set_exception(
             DeadlineExceeded(
                 f"no answer to {to} from node {pending.node} before the deadline",
-                hint="whether it was carried out is not known; allow more time, or see `fdn members` for a stalled node",
+                hint="it may have been carried out; allow more time, or see `fdn members` for a stalled node",
                 node=pending.node,
             )
         )

@@ -67,6 +67,7 @@ class Dispatcher:
         node_name: For contexts and errors.
         node: Node id, for errors.
         default_timeout_s: The deadline of a call or cast that came with none.
+        body_bytes_max: A result that is larger cannot be sent.
         interceptors: Around every handler.
     """
 
@@ -75,12 +76,14 @@ class Dispatcher:
         node_name: str,
         node: str,
         default_timeout_s: float,
+        body_bytes_max: int,
         loop: asyncio.AbstractEventLoop,
         interceptors: Sequence[Interceptor] = (),
     ) -> None:
         self._node_name = node_name
         self._node = node
         self._default_timeout_s = default_timeout_s
+        self._body_bytes_max = body_bytes_max
         self._loop = loop
         self._services: dict[str, Service] = {}
         self._methods: dict[str, Method] = {}
@@ -118,7 +121,7 @@ class Dispatcher:
             method.workers = workers
 
     async def remove(self, name: str) -> None:
-        """Stop serving; what runs is cancelled.
+        """Stop serving; what runs is cancelled, what waits is refused.
 
         Raises:
             NotFound: It is not served.
@@ -128,7 +131,7 @@ class Dispatcher:
             raise NotFound(f"this node does not serve {name!r}")
         for target in service.methods:
             del self._methods[target]
-        await self._workers.pop(name).close()
+        await self._close_workers(self._workers.pop(name), f"does not serve {name!r} any more")
         service.close()
 
     def offers(self) -> Offers:
@@ -192,8 +195,7 @@ class Dispatcher:
     async def close(self) -> None:
         """Refuse new work and cancel what runs."""
         self._accepting = False
-        for workers in self._workers.values():
-            await workers.close()
+        await asyncio.gather(*(self._close_workers(workers, "is stopping") for workers in self._workers.values()))
         for service in self._services.values():
             service.close()
 
@@ -210,6 +212,15 @@ class Dispatcher:
             running=len(self._calls),
         )
 
+    async def _close_workers(self, workers: Workers, why: str) -> None:
+        for job in workers.refuse():
+            job.ticket.release()
+            self._finish(job)
+            if job.is_call and not job.cancelled:
+                unbegun = Unreachable(f"node {self._node_name!r} {why}", hint="call another node")
+                self._answer_error(job.origin, job.envelope.id, unbegun)
+        await workers.close()
+
     # -- running
 
     def _call_inline(self, method: Method, origin: Origin, envelope: Envelope) -> None:
@@ -217,9 +228,11 @@ class Dispatcher:
         scope = scope_of(envelope, deadline_at)
         try:
             result = contextvars.copy_context().run(self._run_inline, method, origin, envelope, scope)
-            answer = Envelope(Kind.REPLY, "", envelope.id, 0, None, encode(result))
-        except Exception as error:
+            answer = Envelope(Kind.REPLY, "", envelope.id, 0, None, self._body_of(result))
+        except BaseException as error:
             self._answer_error(origin, envelope.id, error)
+            if isinstance(error, SystemExit | KeyboardInterrupt):
+                raise
             return
         origin.answer(answer)
 
@@ -233,10 +246,12 @@ class Dispatcher:
                 deadline_at = self._loop.time() + envelope.deadline_ms / 1000 if envelope.deadline_ms else 0.0
                 scope = scope_of(envelope, deadline_at)
                 contextvars.copy_context().run(self._run_inline, method, origin, envelope, scope)
-        except msgspec.MsgspecError as misfit:
+        except _MISFITS as misfit:
             self._report_failed_cast(envelope.to, does_not_fit(misfit))
-        except Exception as error:
+        except BaseException as error:
             self._report_failed_cast(envelope.to, error)
+            if isinstance(error, SystemExit | KeyboardInterrupt):
+                raise
 
     def _run_inline(self, method: Method, origin: Origin, envelope: Envelope, scope: Scope) -> Any:
         scope_var.set(scope)

@@ -28,7 +28,7 @@ class Retry:
     def __post_init__(self) -> None:
         if self.attempts < 0 or self.pause_s < 0 or self.pause_max_s < self.pause_s:
             raise ConfigError(
-                f"Retry(attempts={self.attempts}, pause_s={self.pause_s}, pause_max_s={self.pause_max_s}) is not possible",
+                f"{self} is not possible",
                 hint="expected attempts >= 0 and 0 <= pause_s <= pause_max_s",
             )
 

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 __all__ = ("Job", "Workers", "loop_pass")
 
 _JOBS_PER_PASS_MAX = 256  # jobs that one worker may finish without waiting before the loop gets its turn
+_MEANT_FOR_ALL = (SystemExit, KeyboardInterrupt, GeneratorExit)  # these end more than one handler
 
 
 class Job(Protocol):
@@ -46,7 +47,7 @@ class Workers:
 
     Args:
         begin: Called with a job taken from the queue and the context made for it; gives the coroutine to run there, or
-            None if the job is void (cancelled or expired meanwhile).
+            None if the job is void (cancelled or expired meanwhile). Must not raise.
         end: Called with the job, its result, its error or None, and whether its deadline cut it short. Must not raise.
         concurrency: Tasks at most; they start when first needed.
         queue_max: Jobs that may wait.
@@ -70,10 +71,11 @@ class Workers:
         self._loop = loop
         self._name = name
         self._jobs: collections.deque[Job] = collections.deque()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._task_count = 0  # ever started, for their names
         self._resting: list[asyncio.Future[None]] = []
         self._awake = 0  # workers that will look at the queue without being woken
-        self._running: dict[Job, asyncio.Task[None]] = {}  # jobs whose handler waits
+        self._running: dict[Job, _Waiting] = {}  # jobs whose handler waits
         self._closing = False
 
     @property
@@ -89,7 +91,7 @@ class Workers:
         """Queue a job. Never waits.
 
         Returns:
-            False when `queue_max` jobs wait already: the job was not taken.
+            False when `queue_max` jobs wait already, or after `refuse`: the job was not taken.
         """
         if len(self._jobs) >= self._queue_max:
             return False
@@ -100,16 +102,24 @@ class Workers:
 
     def cancel(self, job: Job) -> bool:
         """Cancel a job's handler at the point where it waits. False if it does not wait now."""
-        task = self._running.get(job)
-        return task is not None and task.cancel()
+        waiting = self._running.get(job)
+        return waiting is not None and waiting.cancel()
+
+    def refuse(self) -> list[Job]:
+        """Take no more jobs; returns those that nobody has begun."""
+        self._closing = True
+        self._queue_max = 0
+        jobs = list(self._jobs)
+        self._jobs.clear()
+        return jobs
 
     async def close(self) -> None:
-        """Cancel everything and wait until the tasks have ended."""
-        self._closing = True
-        self._jobs.clear()
-        for task in self._tasks:
+        """Cancel what runs and wait until the tasks have ended. What `refuse` has not taken out is dropped."""
+        self.refuse()
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _wake_one(self) -> None:
         while self._resting:
@@ -120,28 +130,31 @@ class Workers:
                 return
         if len(self._tasks) < self._concurrency and not self._closing:
             self._awake += 1
-            self._tasks.append(self._loop.create_task(self._work(), name=f"fdn-{self._name}-{len(self._tasks)}"))
+            self._tasks.add(self._loop.create_task(self._work(), name=f"fdn-{self._name}-{self._task_count}"))
+            self._task_count += 1
 
     async def _work(self) -> None:
         task = asyncio.current_task()
         assert task is not None
         rest: asyncio.Future[None] | None = None
-        while not self._closing:
-            try:
+        try:
+            while not self._closing:
                 while self._jobs:
                     await self._run_some(task)
                 self._awake -= 1
                 rest = self._loop.create_future()
                 self._resting.append(rest)
                 await rest
-            except asyncio.CancelledError:
-                # Meant for a job that ended in the same moment, or for us all. Whoever rested was not awake.
-                if self._closing:
-                    return
-                if rest is not None and rest in self._resting:
-                    self._resting.remove(rest)
-                    self._awake += 1
-                _forget_cancel(task)
+        finally:
+            # We are told to end, or somebody else has cancelled this task: `asyncio.run` does so with every task at
+            # its end. Another worker takes our place if there is work.
+            if rest is not None and rest in self._resting:
+                self._resting.remove(rest)
+            else:
+                self._awake -= 1
+            self._tasks.discard(task)
+            if self._jobs and not self._awake and not self._loop.is_closed():
+                self._wake_one()
 
     async def _run_some(self, task: asyncio.Task[None]) -> None:
         """Run jobs to their end until one waits, the queue is empty, or the loop must have its turn.
@@ -161,8 +174,10 @@ class Workers:
                 waits_for = context.run(coroutine.send, None)
             except StopIteration as stop:
                 end(job, stop.value, None, False)
-            except (asyncio.CancelledError, Exception) as error:
+            except BaseException as error:
                 end(job, None, error, False)
+                if isinstance(error, _MEANT_FOR_ALL):
+                    raise
             else:
                 await self._run_waiting(job, task, context, coroutine, waits_for)
                 return  # it waited, so the loop has had its turn
@@ -176,26 +191,48 @@ class Workers:
         coroutine: Coroutine[Any, Any, Any],
         waits_for: Any,
     ) -> None:
-        self._running[job] = task
+        waiting = self._running[job] = _Waiting(task)
         self._awake -= 1
         if self._jobs and not self._awake:
             self._wake_one()
-        expired: list[bool] = []
-        timer = self._loop.call_at(job.deadline_at, _expire, expired, task) if job.deadline_at else None
+        timer = self._loop.call_at(job.deadline_at, waiting.expire) if job.deadline_at else None
         result: Any = None
         failure: BaseException | None = None
         try:
             result = await _Rest(coroutine, context.run, waits_for)
-        except (asyncio.CancelledError, Exception) as error:
+        except BaseException as error:  # a handler may raise anything, and none of it may end the worker
             failure = error
         finally:
             if timer is not None:
                 timer.cancel()
             del self._running[job]
             self._awake += 1
-        if not self._closing:
-            _forget_cancel(task)
-        self._end(job, result, failure, bool(expired))
+        for _ in range(waiting.cancels):
+            task.uncancel()
+        self._end(job, result, failure, waiting.expired)
+        if isinstance(failure, _MEANT_FOR_ALL):
+            raise failure
+        if task.cancelling():
+            raise asyncio.CancelledError  # not the job was meant, but its worker
+
+
+class _Waiting:
+    """A job whose handler waits, and how often we have cancelled it: those cancellations are not the worker's."""
+
+    __slots__ = ("_task", "cancels", "expired")
+
+    def __init__(self, task: asyncio.Task[None]) -> None:
+        self._task = task
+        self.cancels = 0
+        self.expired = False
+
+    def cancel(self) -> bool:
+        self.cancels += 1
+        return self._task.cancel()
+
+    def expire(self) -> None:
+        self.expired = True
+        self.cancel()
 
 
 class _Rest:
@@ -221,13 +258,3 @@ class _Rest:
                 waits_for = run(coroutine.send, sent) if thrown is None else run(coroutine.throw, thrown)
             except StopIteration as stop:
                 return stop.value
-
-
-def _expire(expired: list[bool], task: asyncio.Task[None]) -> None:
-    expired.append(True)
-    task.cancel()
-
-
-def _forget_cancel(task: asyncio.Task[None]) -> None:
-    while task.cancelling():
-        task.uncancel()

@@ -222,6 +222,16 @@ class ControlPlane:
         assert self._view is not None
         return self._view
 
+    async def ask(self, node: str, request: str, payload: Any, timeout_s: float) -> Any:
+        """Ask a member's control plane, or our own.
+
+        Raises:
+            As `ControlRequests.request`.
+        """
+        if node == self._identity.node:
+            return await self.requests.answer_here(request, payload)
+        return await self.requests.request(node, request, payload, timeout_s)
+
     def stats(self) -> ControlPlaneStats:
         assert self._swim is not None
         assert self._records is not None

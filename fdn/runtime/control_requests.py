@@ -66,6 +66,18 @@ class ControlRequests:
         finally:
             del self._pending[call_id]
 
+    async def answer_here(self, target: str, payload: Any) -> Any:
+        """What this node itself answers, in the plain values that would cross the network.
+
+        Raises:
+            NotFound: There is no such request.
+        """
+        answer = self.answers.get(target)
+        if answer is None:
+            raise NotFound(f"there is no request {target!r}")
+        result = answer(payload)
+        return _decode(_encode(await result if inspect.isawaitable(result) else result))
+
     def on_envelope(self, session: Session, envelope: Envelope) -> bool:
         """Take a CALL, REPLY or ERROR. Returns False for any other kind."""
         if envelope.kind == Kind.CALL:

@@ -1,8 +1,8 @@
 """Who is on the other side of our listeners: no frame is believed before its connection has said HELLO.
 
 A ROUTER tells connections apart by a routing id of its own making, so a peer cannot pose as another connection. What
-libzmq does not tell is that a connection ended; a session therefore also goes when its peer says HELLO again on that
-channel, says BYE, is declared dead, or is the one unused for longest when there are too many.
+libzmq does not tell is that a connection ended; a session therefore goes when its peer says BYE or is declared dead, and
+the ones unused for longest go when there are too many, of one peer or in all.
 """
 
 import collections
@@ -24,6 +24,7 @@ __all__ = ("Session", "Sessions", "SessionsStats")
 _log = logging.getLogger(__name__)
 _hello_decoder = msgspec.msgpack.Decoder(Hello)
 _encode = msgspec.msgpack.Encoder().encode
+_PER_PEER_MAX = 4  # sessions of one peer on one channel
 _OWED_MAX = 1024  # goodbyes that could not be sent and are remembered
 
 
@@ -99,7 +100,7 @@ class Sessions:
         self._on_refused = on_refused
         self._on_close = on_close
         self._by_source: collections.OrderedDict[tuple[Channel, bytes], Session] = collections.OrderedDict()
-        self._by_peer: dict[tuple[Channel, str], Session] = {}
+        self._by_peer: dict[tuple[Channel, str], list[Session]] = {}  # the oldest first
         self._owed: collections.OrderedDict[tuple[Channel, bytes], None] = collections.OrderedDict()
         self._admitted = self._refused = self._unintroduced = self._evicted = 0
 
@@ -122,7 +123,9 @@ class Sessions:
         """End one session. Idempotent."""
         if self._by_source.pop((session.channel, session.source), None) is None:
             return
-        if self._by_peer.get((session.channel, session.peer)) is session:
+        siblings = self._by_peer[session.channel, session.peer]
+        siblings.remove(session)
+        if not siblings:
             del self._by_peer[session.channel, session.peer]
         self._on_close(session)
 
@@ -171,10 +174,11 @@ class Sessions:
 
     def _admit(self, channel: Channel, listener: Listener, batch: Batch, hello: Hello, welcome: Welcome) -> Session:
         session = Session(batch, listener, channel, hello, GrantWindow(*self._credit))
-        former = self._by_peer.get((channel, session.peer))
-        # Only a node's connection replaces its former one: a client may hold several, and its id is its own word.
-        if former is not None and not session.is_client:
-            self.close(former)
+        # A newer connection does not end the older one: nodes that dial each other while they join have two for a
+        # moment, and whoever borrows an identity must not silence its owner. What nobody uses any more is forgotten.
+        siblings = self._by_peer.get((channel, session.peer), [])
+        if len(siblings) >= _PER_PEER_MAX:
+            self._give_up(siblings[0], "too many sessions of one peer")
         if len(self._by_source) >= self._max:
             oldest = next(iter(self._by_source.values()))
             self._evicted += 1
@@ -186,7 +190,7 @@ class Sessions:
             )
             self._give_up(oldest, "too many sessions")
         self._by_source[channel, batch.source] = session
-        self._by_peer[channel, session.peer] = session
+        self._by_peer.setdefault((channel, session.peer), []).append(session)
         self._admitted += 1
         listener.send(batch.source, _reply(Kind.WELCOME, welcome))
         self._on_open(session)

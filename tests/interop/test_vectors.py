@@ -1,0 +1,107 @@
+"""The golden bytes, read and written by our codec and by the independent `msgpack` package."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import msgspec
+import pytest
+
+from transports.errors import MalformedBatch, UnknownWireVersion
+from transports.wire.batch import decode_batch, encode_batch
+from transports.wire.envelope import Envelope, Kind, MetaKey
+from transports.wire.handshake import Bye, Hello, Refused, Role, Welcome
+
+VECTORS = json.loads(Path(__file__).with_name("vectors.json").read_text(encoding="utf-8"))
+BATCHES = [pytest.param(vector, id=vector["name"]) for vector in VECTORS["batches"]]
+CANONICAL = [param for param, vector in zip(BATCHES, VECTORS["batches"], strict=True) if vector["canonical"]]
+REFUSED = [pytest.param(vector, id=vector["name"]) for vector in VECTORS["refused"]]
+STRUCTS = {Kind.HELLO: Hello, Kind.WELCOME: Welcome, Kind.REFUSED: Refused, Kind.BYE: Bye}
+HANDSHAKES = [
+    pytest.param(vector, id=vector["name"])
+    for vector in VECTORS["batches"]
+    if vector["canonical"] and vector["envelopes"][0]["kind"] in STRUCTS
+]
+
+
+def value(meaning: Any) -> Any:
+    """What a value of the file stands for."""
+    match meaning:
+        case {"bin": digits}:
+            return bytes.fromhex(digits)
+        case {"map": items}:
+            return {value(key): value(item) for key, item in items}
+        case {"int": digits}:
+            return int(digits)
+        case list():
+            return [value(item) for item in meaning]
+    return meaning
+
+
+def fields(envelope: dict[str, Any]) -> list[Any]:
+    return [value(envelope[name]) for name in ("kind", "to", "id", "deadline_ms", "meta", "body")]
+
+
+def body_of(envelope: Envelope) -> Any:
+    return msgspec.msgpack.decode(envelope.body)
+
+
+@pytest.mark.parametrize("vector", BATCHES)
+def test_our_codec_reads_it(vector: dict[str, Any]):
+    envelopes, malformed = decode_batch(bytes.fromhex(vector["hex"]))
+    assert [[e.kind, e.to, e.id, e.deadline_ms, e.meta, body_of(e)] for e in envelopes] == [
+        fields(envelope) for envelope in vector["envelopes"]
+    ]
+    assert malformed == vector["malformed"]
+
+
+@pytest.mark.parametrize("vector", CANONICAL)
+def test_our_codec_writes_it(vector: dict[str, Any]):
+    envelopes = [
+        Envelope(*head, msgspec.Raw(msgspec.msgpack.encode(body)))
+        for *head, body in map(fields, vector["envelopes"])
+    ]  # fmt: skip
+    assert encode_batch(envelopes).hex() == vector["hex"]
+    assert encode_batch(decode_batch(encode_batch(envelopes))[0]).hex() == vector["hex"]
+
+
+@pytest.mark.parametrize("vector", CANONICAL)
+def test_msgpack_reads_it(vector: dict[str, Any]):
+    frame = bytes.fromhex(vector["hex"])
+    assert frame[0] == 1
+    assert msgpack.unpackb(frame[1:], strict_map_key=False) == [fields(e) for e in vector["envelopes"]]
+
+
+@pytest.mark.parametrize("vector", CANONICAL)
+def test_msgpack_writes_it(vector: dict[str, Any]):
+    assert (b"\x01" + msgpack.packb([fields(e) for e in vector["envelopes"]])).hex() == vector["hex"]
+
+
+@pytest.mark.parametrize("vector", REFUSED)
+def test_our_codec_refuses_it(vector: dict[str, Any]):
+    expected = {"malformed": MalformedBatch, "version": UnknownWireVersion}[vector["error"]]
+    with pytest.raises(expected):
+        decode_batch(bytes.fromhex(vector["hex"]))
+
+
+@pytest.mark.parametrize("vector", HANDSHAKES)
+def test_handshake_bodies_are_read_and_written_as_structs(vector: dict[str, Any]):
+    [envelope], _ = decode_batch(bytes.fromhex(vector["hex"]))
+    struct = msgspec.msgpack.decode(envelope.body, type=STRUCTS[Kind(envelope.kind)])
+    assert msgspec.msgpack.encode(struct) == bytes(envelope.body)
+
+
+def test_the_client_hello_means_what_the_specification_says():
+    [vector] = [vector for vector in VECTORS["batches"] if vector["name"] == "hello client"]
+    [envelope], _ = decode_batch(bytes.fromhex(vector["hex"]))
+    hello = msgspec.msgpack.decode(envelope.body, type=Hello)
+    assert hello.role is Role.CLIENT
+    assert hello.identity.endpoints == {}
+    assert hello.offers == (0, "")
+
+
+def test_every_kind_and_every_meta_key_has_a_vector():
+    envelopes = [envelope for vector in VECTORS["batches"] for envelope in vector["envelopes"]]
+    assert {int(kind) for kind in Kind} <= {envelope["kind"] for envelope in envelopes}
+    assert {int(key) for key in MetaKey} <= {key for envelope in envelopes for key in value(envelope["meta"]) or {}}
