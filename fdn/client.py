@@ -83,30 +83,36 @@ class Client:
         socket = self._socket(channel)
         self._next_id += 1
         call_id = self._next_id
-        left_ms = max(1, int((deadline_at - time.monotonic()) * 1000))
-        self._send(socket, [_CALL, target, call_id, left_ms, None, payload])
-        while True:
-            envelope = self._receive(
-                socket, deadline_at, f"no answer to {target} from {self.endpoint} before the deadline"
-            )
-            if envelope is None:
-                self.close()
-                raise Unreachable(
-                    f"the connection to {self.endpoint} was lost before it answered {target}",
-                    hint="whether it was carried out is not known; ask another node of the cluster",
-                )
-            kind, _to, answered, _deadline, _meta, body = envelope
-            if kind == _BYE:
-                self.close()
-                raise Unreachable(f"the node at {self.endpoint} is stopping", hint="use another node of the cluster")
-            if answered == call_id and kind == _REPLY:
-                return body
-            if answered == call_id and kind == _ERROR:
-                raise from_wire(body)
+        silence = DeadlineExceeded(
+            f"no answer to {target} from {self.endpoint} before the deadline",
+            hint="whether it was carried out is not known; allow more time, or see `fdn members` for a stalled node",
+        )
+        try:
+            left_ms = max(1, int((deadline_at - time.monotonic()) * 1000))
+            self._send(socket, [_CALL, target, call_id, left_ms, None, payload], deadline_at, silence)
+            while True:
+                kind, _to, answered, _deadline, _meta, body = self._receive(socket, deadline_at, silence)
+                if kind == _BYE:
+                    self.close()
+                    raise Unreachable(
+                        f"the node at {self.endpoint} is stopping", hint="use another node of the cluster"
+                    )
+                if answered == call_id and kind == _REPLY:
+                    return body
+                if answered == call_id and kind == _ERROR:
+                    raise from_wire(body)
+        except _Lost:
+            raise self._lost(f"before it answered {target}") from None
 
     def cast(self, target: str, payload: Any = None) -> None:
         """Send without waiting for an answer; at most once."""
-        self._send(self._socket("data"), [_CAST, target, 0, 0, None, payload])
+        silence = DeadlineExceeded(f"{self.endpoint} takes no more messages", hint="send fewer, or allow more time")
+        try:
+            self._send(
+                self._socket("data"), [_CAST, target, 0, 0, None, payload], time.monotonic() + self.timeout_s, silence
+            )
+        except _Lost:
+            raise self._lost("before a cast was sent") from None
 
     def close(self) -> None:
         """Say goodbye and close. Idempotent."""
@@ -148,16 +154,12 @@ class Client:
             "epoch": self._epoch,
             "role": "client",
         }
+        silence = Unreachable(f"no node answers at {endpoint}", hint="is the node running, and the address right?")
+        deadline_at = time.monotonic() + self.timeout_s
         try:
             socket.connect(endpoint)
-            self._send(socket, [_HELLO, "", 0, 0, None, hello])
-            silence = f"no node answers at {endpoint}"
-            envelope = self._receive(socket, time.monotonic() + self.timeout_s, silence, Unreachable)
-            if envelope is None:
-                raise Unreachable(
-                    f"{silence}: the connection was refused", hint="is the node running, and the port right?"
-                )
-            kind, *_, body = envelope
+            self._send(socket, [_HELLO, "", 0, 0, None, hello], deadline_at, silence)
+            kind, *_, body = self._receive(socket, deadline_at, silence)
             if kind == _REFUSED:
                 raise _refusal(endpoint, body)
             if kind != _WELCOME:
@@ -167,6 +169,10 @@ class Client:
         except zmq.ZMQError as error:
             _close(socket)
             raise ConfigError(f"{endpoint!r} cannot be dialled: {error}", hint="expected tcp://HOST:PORT") from error
+        except _Lost:
+            _close(socket)
+            self._end_context_if_unused()
+            raise Unreachable(f"{silence.message}: the connection was refused", hint=silence.hint) from None
         except Error:
             _close(socket)
             self._end_context_if_unused()
@@ -180,28 +186,47 @@ class Client:
             self._context.term()
             self._context = None
 
-    def _send(self, socket: "zmq.Socket[bytes]", envelope: list[Any]) -> None:
+    def _lost(self, when: str) -> Unreachable:
+        self.close()
+        return Unreachable(
+            f"the connection to {self.endpoint} was lost {when}",
+            hint="whether it was carried out is not known; ask another node of the cluster",
+        )
+
+    def _send(self, socket: "zmq.Socket[bytes]", envelope: list[Any], deadline_at: float, silence: Error) -> None:
         if self._pid != os.getpid():
             raise Error("this client was made before a fork", hint="make a new one in the child")
-        socket.send(_batch(envelope))
-
-    def _receive(
-        self, socket: "zmq.Socket[bytes]", deadline_at: float, silence: str, error: type[Error] = DeadlineExceeded
-    ) -> list[Any] | None:
-        """The next envelope; None when the connection was refused, or is lost."""
+        frame = _batch(envelope)
         while True:
-            left_ms = int((deadline_at - time.monotonic()) * 1000)
-            monitor = socket.get_monitor_socket(_LOST)
-            ready = dict(zmq.zmq_poll([(socket, zmq.POLLIN), (monitor, zmq.POLLIN)], left_ms)) if left_ms > 0 else {}
-            if not ready:
-                raise error(silence, hint="is the node running? `fdn doctor` checks this machine")
-            if socket not in ready and not socket.poll(0):  # what came before the loss is read first
-                return None
+            try:
+                socket.send(frame, zmq.NOBLOCK)
+            except zmq.Again:
+                _wait(socket, zmq.POLLOUT, deadline_at, silence)
+            else:
+                return
+
+    def _receive(self, socket: "zmq.Socket[bytes]", deadline_at: float, silence: Error) -> list[Any]:
+        while True:
+            _wait(socket, zmq.POLLIN, deadline_at, silence)
             frame = socket.recv_multipart()[0]
             if frame[:1] != _VERSION_OCTET:
                 continue  # not of this protocol version; nothing we asked for
             envelope: list[Any] = msgpack.unpackb(frame[1:], strict_map_key=False)[0]
             return (envelope + [None] * 6)[:6]
+
+
+class _Lost(Exception):
+    """The connection was refused, or has ended."""
+
+
+def _wait(socket: "zmq.Socket[bytes]", event: int, deadline_at: float, silence: Error) -> None:
+    """Return when the socket is ready for `event`. A socket without a connection never is, so its monitor is asked too."""
+    monitor = socket.get_monitor_socket(_LOST)
+    left_ms = int((deadline_at - time.monotonic()) * 1000)
+    ready = dict(zmq.zmq_poll([(socket, event), (monitor, zmq.POLLIN)], left_ms)) if left_ms > 0 else {}
+    if socket in ready or socket.poll(0, event):  # what came before the loss is read first
+        return
+    raise _Lost if monitor in ready else silence
 
 
 def _close(socket: "zmq.Socket[bytes]", linger_ms: int = 0) -> None:

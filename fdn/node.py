@@ -18,7 +18,7 @@ import msgspec
 
 from fdn import __version__
 from fdn.app import App
-from fdn.context import scope_var
+from fdn.context import DEADLINE_S_MAX, scope_var
 from fdn.errors import BadRequest, ConfigError, Error, NotFound
 from fdn.messaging.calls import Caller, CallerStats
 from fdn.messaging.directory import OffersDirectory
@@ -34,7 +34,7 @@ from fdn.runtime.control_plane import ControlPlane, ControlPlaneStats
 from fdn.runtime.data_plane import DataPlane, DataPlaneStats
 from fdn.runtime.data_side import LoopSide
 from fdn.runtime.facts import Fact, FactStream
-from fdn.runtime.fork import ForkGuard
+from fdn.runtime.fork import ForkGuard, detach_loop
 from fdn.runtime.greeting import Greeter, fingerprint
 from fdn.runtime.identity import NodeIdentity, establish
 from fdn.runtime.plane_thread import InlinePlane, PlaneHost, PlaneThread
@@ -52,6 +52,7 @@ _log = logging.getLogger(__name__)
 T = TypeVar("T")
 TransportFactory = Callable[[asyncio.AbstractEventLoop, Limits], Transport]
 _SETTLE_S = 1.0  # how long a start waits for what the other members serve
+_CLOSE_LEAST_S = 0.5  # what each part gets to close when another has used up `stop_timeout_s`
 _plain = msgspec.msgpack.Decoder()
 _running: "weakref.WeakSet[Node]" = weakref.WeakSet()
 
@@ -118,9 +119,12 @@ class Node:
         self._endpoints: dict[str, str] = {}
         self._draining = False
         self._stopped: asyncio.Event | None = None
+        self._starting: asyncio.Task[Any] | None = None
         self._stopping: asyncio.Task[None] | None = None
         self._closers: list[Callable[[], Awaitable[object]]] = []  # in the order of opening
         self._send: Send | None = None
+        self._cast: Callable[[str, Any], Awaitable[None]] = self._refuse_cast
+        self._guard.on_fork = self._disown
 
     # -- life
 
@@ -144,6 +148,7 @@ class Node:
         if self._state != "new":
             raise Error(f"this node is {self._state}; a node starts once", hint="make a new Node")
         self._state = "starting"
+        self._starting = asyncio.current_task()
         self._loop = asyncio.get_running_loop()
         self._stopped = asyncio.Event()
         token = scope_var.set(None)  # the node must not inherit a trace or deadline from whoever starts it
@@ -154,10 +159,15 @@ class Node:
                 await bind_all(self.settings, self._host, self._control, self._data), self.settings
             )
             await self._open()
-        except BaseException:
+        except BaseException as error:
+            given_up = self._state == "giving up"
             await self._tear_down()
+            if given_up and self._starting is not None and isinstance(error, asyncio.CancelledError):
+                self._starting.uncancel()  # it was `stop` that cancelled, not whoever waits for the start
+                raise Error("this node was stopped while it started", hint="make a new Node") from None
             raise
         finally:
+            self._starting = None
             scope_var.reset(token)
         self._state = "running"
         _running.add(self)
@@ -184,6 +194,12 @@ class Node:
         Idempotent.
         """
         if self._guard.forked or self._state in ("new", "stopped"):
+            return
+        if self._starting is not None:
+            if self._state == "starting":
+                self._state = "giving up"
+                self._starting.cancel()
+            await self.wait_stopped()
             return
         if self._stopping is None:
             self._stopping = self._loop.create_task(self._stop())
@@ -304,8 +320,10 @@ class Node:
             Overloaded: Too much is waiting, there or here.
             BadRequest: The payload or the result does not fit its type.
         """
-        if timeout is not None and not timeout > 0:
-            raise BadRequest(f"timeout={timeout!r}", hint="expected a positive number of seconds")
+        if timeout is not None and not 0 < timeout <= DEADLINE_S_MAX:
+            raise BadRequest(
+                f"timeout={timeout!r}", hint=f"expected a number of seconds above 0, at most {DEADLINE_S_MAX}"
+            )
         self._check_running()
         decoder = _plain if returns is None else _decoder_for(returns)  # type: ignore[arg-type]
         tries = Retry(retry) if isinstance(retry, int) else retry
@@ -352,18 +370,20 @@ class Node:
         return self._directory.offers()
 
     def facts(self) -> AsyncIterator[Fact]:
-        """The stream of what changes from now on: members, links, refusals. Bounded; see `FactsMissed`."""
+        """What changes from now on: members, links, refusals. Bounded, see `FactsMissed`; ends with the node."""
         return self._facts.read()
 
     async def ping(self, node: str, channel: str = "data", timeout: float = 1.0) -> float:
         """Round trip to a member on one channel, in seconds.
 
         Raises:
-            NotFound: No such member.
+            NotFound: No such member; or on `gossip`, one that has not been probed yet.
             Unreachable: No way there on that channel.
             DeadlineExceeded: No answer.
         """
         self._check_running()
+        if channel not in tuple(Channel):
+            raise BadRequest(f"channel={channel!r}", hint=f"expected one of {', '.join(Channel)}")
         member = self._view.named(node)
         if member is None:
             raise NotFound(f"no member is named {node!r}", hint="`fdn members` lists them")
@@ -371,9 +391,11 @@ class Node:
         if channel == Channel.COORDINATION.value:
             await self.ask(member.node, "fdn.node.ping", timeout=timeout)
         elif channel == Channel.GOSSIP.value:
-            if member.rtt_us is None:
+            # From the control plane: a new round trip alone is no reason to publish a view.
+            now = (await self._host.call(self._control.view)).members.get(member.node, member)
+            if now.rtt_us is None:
                 raise NotFound(f"{node} has not been probed yet", hint="try again in a second")
-            return member.rtt_us / 1e6
+            return now.rtt_us / 1e6
         else:
             await self._caller.ping(member.node, Channel(channel), timeout)
         return self._loop.time() - started
@@ -446,7 +468,14 @@ class Node:
 
     def _put_messaging_on_top(self, kept: NodeIdentity) -> None:
         settings = self.settings
-        self._dispatcher = Dispatcher(kept.name, kept.node, settings.calls.timeout_s, self._loop, self._interceptors)
+        self._dispatcher = Dispatcher(
+            kept.name,
+            kept.node,
+            settings.calls.timeout_s,
+            settings.data.body_bytes_max,
+            self._loop,
+            self._interceptors,
+        )
         self._closers.append(self._dispatcher.close)
         self._caller = Caller(kept.node, self._data, self._directory, self._dispatcher, settings, self._loop, self._rng)
         gateway = Gateway(self._caller, kept.node, settings, self._loop)
@@ -459,7 +488,8 @@ class Node:
         self._data.handlers[Kind.ERROR] = self._caller.on_error
         self._data.on_peer_lost = self._caller.fail_peer
         self._data.on_caller_gone = self._dispatcher.on_caller_gone
-        self._cast: Callable[[str, Any], Awaitable[None]] = self._caller.cast
+        self._data.on_client_gone = gateway.client_gone
+        self._cast = self._caller.cast
         if self._interceptors:
             self._send = compose_send(self._interceptors, lambda out: self._caller.cast(out.target, out.payload))
             self._cast = self._send_cast
@@ -533,14 +563,17 @@ class Node:
         """Close what was opened, last first; what does not end in time is reported and left behind."""
         self._state = "stopping"
         _running.discard(self)
+        self._cast = self._refuse_cast
         ends_at = self._loop.time() + self.settings.stop_timeout_s
         while self._closers:
             close = self._closers.pop()
             try:
-                async with asyncio.timeout_at(ends_at):
+                # A handler that will not be cancelled must not cost the rest its goodbyes, nor the process its sockets.
+                async with asyncio.timeout_at(max(ends_at, self._loop.time() + _CLOSE_LEAST_S)):
                     await close()
             except TimeoutError:
                 _log.error("node %s did not stop within stop_timeout_s=%g", self.name, self.settings.stop_timeout_s)
+        self._facts.close()
         if self._identity is not None:
             self._identity.release()
         self._state = "stopped"
@@ -559,6 +592,18 @@ class Node:
                 self._stopping = self._loop.create_task(self._stop())
 
         self._loop.call_soon_threadsafe(begin)
+
+    async def _refuse_cast(self, target: str, payload: Any) -> None:
+        self._check_running()
+        raise AssertionError("unreachable: a running node casts")
+
+    def _disown(self) -> None:
+        """In a forked child: what was inherited is neither used nor closed, but the lock of the data directory."""
+        self._cast = self._refuse_cast
+        if self._state not in ("new", "stopped"):
+            detach_loop(self._loop)
+        if self._identity is not None:
+            self._identity.release()  # our copy of it; the parent still holds its own
 
     def _check_running(self) -> None:
         self._guard.check()

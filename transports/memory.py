@@ -32,6 +32,7 @@ class MemoryNetwork:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.listeners: dict[str, MemoryListener] = {}
+        self.connections: set[MemoryConnection] = set()  # those that are established
         self._owners: dict[str, MemoryTransport] = {}  # who listens, or last listened, on an endpoint
         self._cuts: set[frozenset[str]] = set()
         self._names = itertools.count(1)
@@ -44,14 +45,12 @@ class MemoryNetwork:
         are not healed before their heartbeat timeout end as `CLOSED`.
         """
         self._cuts.add(frozenset((one, other)))
-        for connection in self._connections():
-            connection.post(connection.on_cable)
+        self._tell_all()
 
     def heal(self, one: str, other: str) -> None:
         """Undo `cut`. Frames held meanwhile arrive, late and in order, as TCP would have it."""
         self._cuts.discard(frozenset((one, other)))
-        for connection in self._connections():
-            connection.post(connection.on_cable)
+        self._tell_all()
 
     def is_cut(self, one: "MemoryTransport", other: "MemoryTransport | None") -> bool:
         """Whether nothing passes between two transports."""
@@ -78,9 +77,11 @@ class MemoryNetwork:
         """A routing id in the form that a ROUTER gives: a zero octet and 32 bits."""
         return b"\0" + next(self._sources).to_bytes(4, "big")
 
-    def _connections(self) -> "list[MemoryConnection]":
+    def _tell_all(self) -> None:
         with self.lock:
-            return [link for listener in self.listeners.values() for link in listener.links.values()]
+            connections = list(self.connections)
+        for connection in connections:
+            connection.post(connection.on_cable)
 
 
 class MemoryListener:
@@ -112,7 +113,7 @@ class MemoryListener:
             raise OversizedEnvelope(len(frame), limits.frame_bytes_max)
         link = self.links.get(source)
         under_way = self._under_way.get(source, 0)
-        if link is None or under_way >= limits.send_hwm:
+        if link is None or under_way >= limits.answers_hwm:
             self._refused_sends += 1
             return False
         self._under_way[source] = under_way + 1
@@ -256,6 +257,7 @@ class MemoryConnection(Outbox):
             if self._listener is not None:
                 self._source = network.new_source()
                 self._listener.links[self._source] = self
+                network.connections.add(self)
         if self._listener is None:
             self._finish(EventKind.REFUSED, "nobody listens there")
             return
@@ -292,6 +294,8 @@ class MemoryConnection(Outbox):
             self._timer.cancel()
         self._held.clear()
         self._transport.connections.discard(self)
+        with self._transport.network.lock:
+            self._transport.network.connections.discard(self)
         if self._listener is not None:
             self._listener.post(self._listener.forget, self._source)
 

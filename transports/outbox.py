@@ -59,7 +59,7 @@ class Outbox(abc.ABC):
         self._now = loop.time
         self._limits = limits
         self._batch_messages_max = min(limits.batch_messages_max, limits.outbox_messages_max)
-        self._batch_bytes_max = limits.batch_bytes_max
+        self._batch_bytes_max = min(limits.batch_bytes_max, limits.outbox_bytes_max)
         self._open = _Queued()  # still taking envelopes
         self._sealed: deque[_Queued] = deque()  # full, waiting
         self._exempt: deque[_Queued] = deque()  # the last one is still taking envelopes

@@ -22,7 +22,7 @@ __all__ = ("COMMANDS", "main", "root", "run")
 
 # Name -> (module, one line of help). A test holds the lines and the commands' own help together.
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
-    "up": ("fdn.cli.up", "Run N nodes on this machine, each in a process of its own, until Ctrl-C."),
+    "up": ("fdn.cli.up", "Run a cluster of N nodes on this machine, until Ctrl-C."),
     "node": ("fdn.cli.node", "Run a node in this process."),
     "agent": ("fdn.cli.agent", "The same as `fdn node run`."),
     "members": ("fdn.cli.members", "List the members of the cluster, as the node that answers sees them."),

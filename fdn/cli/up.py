@@ -47,9 +47,9 @@ def command(
     restart: bool,
     name: str,
 ) -> int:
-    """Run N nodes on this machine, each in a process of its own, until Ctrl-C.
+    """Run a cluster of N nodes on this machine, until Ctrl-C.
 
-    Other commands find them without flags, by the context that is written here. The first Ctrl-C drains the nodes, the
+    Each is a process of its own. Other commands find them without flags, by the context that is written here. The first Ctrl-C drains the nodes, the
     second ends them at once; none outlives this command, however it ends.
     """
     if end and not demo:

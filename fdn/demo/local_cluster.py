@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from fdn.demo import leash
-from fdn.errors import Conflict, DeadlineExceeded, Error, from_wire
+from fdn.errors import ConfigError, Conflict, DeadlineExceeded, Error, from_wire
 from transports.channel import Channel
 
 __all__ = ("ClusterPlan", "LocalCluster", "LocalNode", "describe_end", "start_error")
@@ -116,14 +116,21 @@ class LocalCluster:
         """Start `count` nodes and return when each is ready; they may not have met all others yet.
 
         Raises:
+            ConfigError: The folder cannot be used.
             Error: As the node that could not start said it.
         """
         for number in range(count):
             name = self.plan.name(number)
             folder = self.plan.folder / name
             node = LocalNode(name, folder, self.plan.folder / f"{name}.log", self.plan.bind(number))
-            folder.mkdir(parents=True, exist_ok=True)
-            node.log.write_bytes(b"")
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                node.log.write_bytes(b"")
+            except OSError as error:
+                raise ConfigError(
+                    f"{folder} cannot be used for node {name}: {error.strerror or error}",
+                    hint="set XDG_STATE_HOME to a directory that this user may write to",
+                ) from error
             self.nodes.append(node)
         await self._start(self.nodes[0])  # the others need somebody to join
         starts = [asyncio.create_task(self._start(node)) for node in self.nodes[1:]]

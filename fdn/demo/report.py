@@ -13,6 +13,7 @@ DETECT_MS_MAX = 1000.0
 # Name -> what it says. In the order in which they are told.
 PROMISES: Mapping[str, str] = {
     "formed": "every node saw every other",
+    "channels_answer": "all four channels to every node answered a ping",
     "calls_take_turns": "calls were answered by every node in turn",
     "detected": f"the killed node was dead in every view within {DETECT_MS_MAX:.0f} ms",
     "nobody_else_dead": "no other node was ever taken for dead",

@@ -14,6 +14,7 @@ The driver is a member of the cluster that serves nothing.
 import asyncio
 import collections
 import dataclasses
+import itertools
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -31,7 +32,7 @@ from fdn.demo.reference import Reference
 from fdn.demo.report import DETECT_MS_MAX, Report
 from fdn.demo.source import choose_files, library_root
 from fdn.demo.views import Rows, until_seen
-from fdn.errors import DeadlineExceeded, Error
+from fdn.errors import DeadlineExceeded, Error, NotFound
 from fdn.messaging.retry import Retry
 from fdn.node import Node
 from fdn.runtime.facts import Fact, MemberDead, MemberSuspect
@@ -131,10 +132,15 @@ class Demonstration:
 
     async def _tell_channels(self) -> None:
         for channel in Channel:
-            times = {node.name: await self._round_trip(node, channel) for node in self._cluster.nodes}
+            try:
+                times = {node.name: await self._round_trip(node, channel) for node in self._cluster.nodes}
+            except Error as error:
+                self._say(f"channel {channel.value:<12} does not answer: {error}")
+                continue
             self.report.rtt_ms[channel.value] = times
             shown = "  ".join(f"{name} {ms:.2f}" for name, ms in times.items())
             self._say(f"channel {channel.value:<12} round trip in ms: {shown}")
+        self.report.promises["channels_answer"] = len(self.report.rtt_ms) == len(Channel)
 
     async def _round_trip(self, node: LocalNode, channel: Channel) -> float:
         deadline_at = time.monotonic() + _SEEN_S
@@ -142,7 +148,7 @@ class Demonstration:
         while len(times) < _PINGS:
             try:
                 times.append(await self._driver.ping(node.id, channel.value))
-            except Error:  # a gossip round trip is known after the first probe, which is each one's turn
+            except NotFound:  # a gossip round trip is that of the last probe, and each member waits its turn for one
                 if time.monotonic() > deadline_at:
                     raise
                 await asyncio.sleep(0.02)
@@ -162,9 +168,7 @@ class Demonstration:
         size = sum((self._root / path).stat().st_size for path in self._files)
         self._say(f"work: {len(self._files)} files, {size / 1e6:.1f} MB, of {self._root}")
         started = time.monotonic()
-        terminal = self._stream.isatty()
-        self._progress = Progress(self._stream, len(self._files), terminal, started)
-        self._half_way = asyncio.Event()
+        self._begin_work(started)
         death = asyncio.create_task(self._kill_and_restart())
         self._queue.extend(self._files)
         try:
@@ -181,6 +185,11 @@ class Demonstration:
             f"indexed {len(self.ledger.results)} files in {self.report.index_s:.2f} s, death and repeated work included"
             f" ({self.report.files_per_s:.0f} files/s before the kill): {shares}"
         )
+
+    def _begin_work(self, started: float) -> None:
+        """Nothing is done yet, of the files that were chosen."""
+        self._progress = Progress(self._stream, len(self._files), self._stream.isatty(), started)
+        self._half_way = asyncio.Event()
 
     async def _deal(self) -> None:
         """Deal out what is in the queue, a few files per node at a time, until each has its answer."""
@@ -268,7 +277,8 @@ class Demonstration:
         self.report.promises["rejoined"] = True
         self.report.rejoin_ms = round((max(seen.values()) - started) * 1e3, 1)
         self._tell(
-            f"{victim.name} is back after {self.report.rejoin_ms:.0f} ms: pid {victim.pid}, the same node {victim.id}, life {generation}"
+            f"{victim.name} is back after {self.report.rejoin_ms:.0f} ms: pid {victim.pid}, the same node {victim.id}, "
+            f"life {generation}"
         )
 
     async def _until_seen(
@@ -291,10 +301,12 @@ class Demonstration:
         meanwhile = [at for at in self._done_at if killed_at < at < back_at]
         self.report.done_while_dead = len(meanwhile)
         self.report.promises["work_went_on"] = bool(meanwhile)
-        times = [killed_at, *meanwhile]
-        self.report.gap_ms = round(max((b - a for a, b in zip(times, times[1:], strict=False)), default=0.0) * 1e3, 1)
+        is_done = len(self.ledger.results) == len(self._files)  # then silence is no gap
+        times = [killed_at, *meanwhile, *([] if is_done else [back_at])]
+        self.report.gap_ms = round(max((b - a for a, b in itertools.pairwise(times)), default=0.0) * 1e3, 1)
         self._tell(
-            f"work went on: {len(meanwhile)} files while {self._victim.name} was gone, at most {self.report.gap_ms:.0f} ms without a result"
+            f"work went on: {len(meanwhile)} files while {self._victim.name} was gone, "
+            f"at most {self.report.gap_ms:.0f} ms without a result"
         )
 
     async def _follow(self) -> None:
@@ -333,7 +345,8 @@ class Demonstration:
             complete &= paths == merged
             counts = " + ".join(str(len(answer)) for answer in found)
             self._say(
-                f"query {name}: {counts} files from {len(nodes)} nodes in {self.report.query_ms:.1f} ms, first {', '.join(paths[:2])}"
+                f"query {name}: {counts} files from {len(nodes)} nodes in {self.report.query_ms:.1f} ms, "
+                f"first {', '.join(paths[:2])}"
             )
         self.report.promises["query_complete"] = complete
 

@@ -95,7 +95,7 @@ async def up(order: Order, voice: Voice) -> int:
 
 
 async def _finished(task: "asyncio.Task[int]", interrupt: Interrupt) -> bool:
-    """Wait for a task or for the first signal, whichever comes first; a task that was interrupted has been cancelled."""
+    """Wait for a task or for the first signal, whichever comes first. An interrupted task has been cancelled."""
     signalled = asyncio.create_task(interrupt.first.wait())
     try:
         await asyncio.wait({task, signalled}, return_when=asyncio.FIRST_COMPLETED)

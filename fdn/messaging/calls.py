@@ -169,9 +169,9 @@ class Caller:
         if scope is not None:
             if scope.deadline_at:
                 deadline_at = min(deadline_at, scope.deadline_at)
-            trace_id = scope.trace_id or new_trace()[0]
+            trace_id = scope.trace_id or new_trace()
         else:
-            trace_id = new_trace()[0]
+            trace_id = new_trace()
         body = encode(payload)
         if body is not None and len(body) > self._body_bytes_max:
             raise self._too_large(target, len(body))

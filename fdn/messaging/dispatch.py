@@ -1,8 +1,7 @@
 """Dispatch: from an incoming CALL or CAST to the handler, and its answer back.
 
 A plain `def` runs inline. Everything else goes through its service's bounded mailbox to the workers. Work whose
-deadline
-has passed, or that was cancelled while it waited, is dropped before it is dispatched, and counted.
+deadline has passed, or that was cancelled while it waited, is dropped before it is dispatched, and counted.
 """
 
 import asyncio
@@ -14,13 +13,21 @@ import traceback
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, Protocol
 
-import msgspec
-
 from fdn.context import Context, Scope, new_span, scope_var, unpack_trace
-from fdn.errors import Cancelled, ConfigError, DeadlineExceeded, Error, NotFound, Overloaded, Unreachable, to_wire
+from fdn.errors import (
+    BadRequest,
+    Cancelled,
+    ConfigError,
+    DeadlineExceeded,
+    Error,
+    NotFound,
+    Overloaded,
+    Unreachable,
+    to_wire,
+)
 from fdn.messaging.interceptors import Dispatch, Incoming, Interceptor, compose_dispatch
 from fdn.messaging.offers import Offers
-from fdn.messaging.payloads import does_not_fit, encode
+from fdn.messaging.payloads import MISFITS, does_not_fit, encode
 from fdn.messaging.services import Method, Service
 from fdn.messaging.workers import Workers
 from fdn.runtime.data_plane import Origin, Ticket
@@ -41,8 +48,6 @@ class ClientForwarder(Protocol):
     def forward(self, origin: Origin, envelope: Envelope, ticket: Ticket) -> None: ...
 
     def cancel(self, client: str, call_id: int) -> None: ...
-
-    def client_gone(self, client: str) -> None: ...
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -177,11 +182,9 @@ class Dispatcher:
             self.for_clients.cancel(origin.peer, envelope.id)
 
     def on_caller_gone(self, caller: str) -> None:
-        """A caller's node is dead, or its connection is gone: nobody waits for its answers."""
+        """A caller's node is dead or has left: nobody waits for its answers."""
         for job in [job for (peer, _), job in self._calls.items() if peer == caller]:
             self._cancel(job)
-        if self.for_clients is not None:
-            self.for_clients.client_gone(caller)
 
     # -- the end
 
@@ -246,7 +249,7 @@ class Dispatcher:
                 deadline_at = self._loop.time() + envelope.deadline_ms / 1000 if envelope.deadline_ms else 0.0
                 scope = scope_of(envelope, deadline_at)
                 contextvars.copy_context().run(self._run_inline, method, origin, envelope, scope)
-        except _MISFITS as misfit:
+        except MISFITS as misfit:
             self._report_failed_cast(envelope.to, does_not_fit(misfit))
         except BaseException as error:
             self._report_failed_cast(envelope.to, error)
@@ -289,8 +292,8 @@ class Dispatcher:
             try:
                 cast: Coroutine[Any, Any, Any] = method.function(decode(envelope.body))
                 return cast
-            except msgspec.MsgspecError as misfit:
-                self._end(job, None, does_not_fit(misfit), False)
+            except Exception as error:
+                self._end(job, None, does_not_fit(error) if isinstance(error, MISFITS) else error, False)
                 return None
         if job.cancelled:
             self._finish(job)
@@ -339,8 +342,8 @@ class Dispatcher:
         if error is None:
             if is_call:
                 try:
-                    body = encode(result)
-                except Error as unsendable:
+                    body = self._body_of(result)
+                except Exception as unsendable:
                     self._answer_error(job.origin, job.envelope.id, unsendable)
                 else:
                     job.origin.answer(Envelope(Kind.REPLY, "", job.envelope.id, 0, None, body))
@@ -380,10 +383,22 @@ class Dispatcher:
 
     # -- answers
 
+    def _body_of(self, result: Any) -> Any:
+        body = encode(result)
+        if body is not None and len(body) > self._body_bytes_max:
+            raise BadRequest(
+                f"a result of {len(body)} bytes exceeds data.body_bytes_max={self._body_bytes_max}",
+                hint="return less at once, or raise data.body_bytes_max on every node",
+            )
+        return body
+
     def _answer_error(self, origin: Origin, call_id: int, error: BaseException) -> None:
         if not isinstance(error, Error):
             self._n_failed += 1
-        body = encode(to_wire(error, node=self._node))
+        try:
+            body = encode(to_wire(error, node=self._node))
+        except Exception as broken:  # a user's own error class; the caller must be answered all the same
+            body = encode(to_wire(broken, node=self._node))
         origin.answer(Envelope(Kind.ERROR, "", call_id, 0, None, body))
 
     def _no_method(self, target: str) -> Error:
@@ -426,8 +441,8 @@ class Dispatcher:
             node=self._node_name,
             caller=caller,
             target=target,
-            trace_id=f"{scope.trace_id:032x}" if scope.trace_id else "",
-            span_id=f"{scope.span_id:016x}" if scope.trace_id else "",
+            trace_id=scope.trace_id.hex(),
+            span_id=scope.span_id.hex(),
             deadline_at=scope.deadline_at,
         )
 
@@ -456,10 +471,10 @@ class _CallJob(_Job):
 
 def scope_of(envelope: Envelope, deadline_at: float) -> Scope:
     """The scope in which an incoming message is handled: its trace with a span of our own, and its deadline."""
-    trace_id, _parent = unpack_trace(envelope.meta.get(MetaKey.TRACE)) if envelope.meta else (0, 0)
+    trace_id, _parent = unpack_trace(envelope.meta.get(MetaKey.TRACE)) if envelope.meta else (b"", b"")
     if not trace_id and not deadline_at:
         return _NO_CONTEXT
-    return Scope(trace_id, new_span() if trace_id else 0, deadline_at)
+    return Scope(trace_id, new_span() if trace_id else b"", deadline_at)
 
 
 async def _invoke(incoming: Incoming) -> Any:

@@ -41,5 +41,5 @@ def decode_offers(encoded: bytes) -> Offers:
     """The offers in a record; none when a peer of another version wrote something else."""
     try:
         return _decoder.decode(encoded)
-    except (msgspec.MsgspecError, RecursionError):
+    except (ValueError, RecursionError):
         return _NOTHING

@@ -13,11 +13,13 @@ import msgspec
 from fdn.context import Context
 from fdn.errors import BadRequest, ConfigError
 
-__all__ = ("Signature", "decode", "does_not_fit", "encode", "signature_of", "wire")
+__all__ = ("MISFITS", "Signature", "decode", "does_not_fit", "encode", "signature_of", "wire")
 
 _encoder = msgspec.msgpack.Encoder()
 _plain = msgspec.msgpack.Decoder()
 _NIL = 0xC0  # MessagePack's nil
+# What decoding raises for bytes that are not what the type says: `MsgspecError` is a ValueError, and so is bad UTF-8.
+MISFITS = (ValueError, RecursionError)
 
 
 def encode(value: object) -> Any:
@@ -51,7 +53,7 @@ def decode(body: msgspec.Raw, decoder: "msgspec.msgpack.Decoder[Any]" = _plain) 
     """
     try:
         return decoder.decode(body)
-    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+    except MISFITS as error:
         raise does_not_fit(error) from error
 
 

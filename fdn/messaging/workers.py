@@ -105,7 +105,7 @@ class Workers:
         waiting = self._running.get(job)
         return waiting is not None and waiting.cancel()
 
-    def refuse(self) -> list[Job]:
+    def refuse(self) -> list[Any]:
         """Take no more jobs; returns those that nobody has begun."""
         self._closing = True
         self._queue_max = 0

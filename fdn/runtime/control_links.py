@@ -15,8 +15,7 @@ from fdn.runtime.link import Link
 from fdn.runtime.sessions import Session, Sessions, SessionsStats
 from fdn.settings import LinkSettings
 from transports.channel import Channel
-from transports.errors import EndpointInvalid
-from transports.transport import Batch, ConnectionEvent, ConnectionStats, EventKind, Listener, ListenerStats, Transport
+from transports.transport import Batch, ConnectionEvent, ConnectionStats, Listener, ListenerStats, Transport
 from transports.wire.envelope import Envelope, Kind
 from transports.wire.handshake import Hello, Identity, Refused, Welcome
 
@@ -127,11 +126,7 @@ class ControlLinks:
         if endpoint in self._dials:
             return
         link = self._dials[endpoint] = self._make("", Channel.COORDINATION, endpoint, kept=False)
-        try:
-            link.open()
-        except EndpointInvalid as error:
-            del self._dials[endpoint]
-            self._owner.on_seed(endpoint, ConnectionEvent(EventKind.FAILED, endpoint, str(error)))
+        link.open()
 
     def send(self, node: str, channel: Channel, envelope: Envelope, endpoint: str = "") -> bool:
         """Send to a node if there is a way to it. Never waits.

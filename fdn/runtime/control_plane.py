@@ -30,6 +30,7 @@ from topologies.healer import Dial, Healer, HealerInput, HealerSettings, SeedAns
 from topologies.identity import NodeId
 from topologies.swim.messages import PushPull
 from transports.channel import Channel
+from transports.endpoint import Endpoint
 from transports.transport import ConnectionEvent, ConnectionStats, EventKind, ListenerStats, Transport
 from transports.wire.envelope import Envelope, Kind
 from transports.wire.handshake import Hello, Identity, Refused, RefusedCode, Role
@@ -124,11 +125,11 @@ class ControlPlane:
         self._timer: asyncio.TimerHandle | None = None
         self._offers: msgspec.Raw = msgspec.Raw(b"\xc0")
         self._draining = False
-        self._view: View | None = None
         self._view_stale = False
         self._pumping = False
         self._inputs: list[Callable[[float], Sequence[Any]]] = []
-        self._joining: _Joining | None = None
+        self._joinings: list[_Joining] = []
+        self._told: set[NodeId] = set()  # the living that have told us who is in the cluster
         self._settled: asyncio.Future[None] | None = None
         self._malformed = self._unknown_kinds = 0
         self._closed = False
@@ -158,7 +159,7 @@ class ControlPlane:
     async def join(self, seeds: Sequence[str]) -> None:
         """Find the cluster through any of `seeds`, and learn who is in it.
 
-        A list that names only ourselves is fulfilled at once.
+        A list that names only ourselves, or somebody whom we know already, is fulfilled at once.
 
         Raises:
             Unreachable: None answered within `join_timeout_s`; says of each why.
@@ -168,7 +169,13 @@ class ControlPlane:
         """
         assert self._healer is not None
         seeds = tuple(_coordination_endpoint(seed) for seed in seeds)
-        joining = self._joining = _Joining(seeds, self._loop.create_future(), self._loop.time())
+        known = {
+            endpoint for claim in self._claims.values() if self._knows(claim) for endpoint in claim.endpoints.values()
+        }
+        if known.intersection(seeds):
+            return
+        joining = _Joining(seeds, self._loop.create_future(), self._loop.time())
+        self._joinings.append(joining)
         self._feed_healer(SeedsAdded(seeds))
         try:
             async with asyncio.timeout(self._settings.join_timeout_s):
@@ -176,7 +183,7 @@ class ControlPlane:
         except TimeoutError:
             raise joining.failure(self._settings.join_timeout_s) from None
         finally:
-            self._joining = None
+            self._joinings.remove(joining)
 
     async def wait_settled(self, timeout_s: float) -> None:
         """Return when every living member's record is here, or the time is up."""
@@ -216,11 +223,8 @@ class ControlPlane:
     # -- what others ask
 
     def view(self) -> View:
-        """The cluster as of now."""
-        if self._view is None or self._view_stale:
-            self._make_view()
-        assert self._view is not None
-        return self._view
+        """The cluster as of now, round trips included, for which alone no new view is published."""
+        return self._make_view()
 
     async def ask(self, node: str, request: str, payload: Any, timeout_s: float) -> Any:
         """Ask a member's control plane, or our own.
@@ -290,8 +294,10 @@ class ControlPlane:
     def on_seed(self, endpoint: str, outcome: Identity | Refused | ConnectionEvent) -> None:
         if isinstance(outcome, Identity):
             self._feed_healer(SeedAnswered(endpoint, NodeId(outcome.node)))
-        if self._joining is not None:
-            self._joining.heard(endpoint, outcome, self._identity.node, self._loop.time())
+        for joining in self._joinings:
+            joining.heard(endpoint, outcome, self._identity.node, self._loop.time())
+            if isinstance(outcome, Identity) and self._knows(self._claims.get(NodeId(outcome.node))):
+                joining.learned(outcome.node)
 
     def on_link_up(self, node: str, channel: Channel) -> None:
         if channel is Channel.GOSSIP:
@@ -315,15 +321,27 @@ class ControlPlane:
             if envelope.to == _SWIM:
                 message = swim.decode(envelope.body)
                 self._feed_swim(swim.Received(sender, message))
-                if self._joining is not None and isinstance(message, PushPull):
-                    self._joining.learned()
+                if isinstance(message, PushPull):
+                    self._on_told(sender)
             elif envelope.to == _RECORDS:
                 self._feed_records(records.RecordReceived(sender, records.decode(envelope.body)))
             else:
                 self._unknown_kinds += 1
         except RemoteProtocolError as error:
+            # One line for the first and then for each doubling: a hostile peer must not be able to fill a disk.
             self._malformed += 1
-            _log.warning("message from %s dropped: %s", session.peer, error, extra={"peer": session.peer})
+            if self._malformed & (self._malformed - 1) == 0:
+                _log.warning("message from %s dropped: %s", session.peer, error, extra={"peer": session.peer})
+
+    def _on_told(self, by: NodeId) -> None:
+        if _is_live(self._claims.get(by)):
+            self._told.add(by)
+            for joining in self._joinings:
+                joining.learned(by)
+
+    def _knows(self, claim: swim.Claim | None) -> bool:
+        """Whether this member is in one cluster with us already; one that has only shaken hands may know more than we."""
+        return _is_live(claim) and bool(self._told)
 
     def _feed_swim(self, message: swim.Input) -> None:
         core = self._swim
@@ -355,9 +373,8 @@ class ControlPlane:
         finally:
             self._pumping = False
         if self._view_stale:
-            self._make_view()
-            assert self._view is not None
-            self._data_side.view_changed(self._view)
+            self._view_stale = False
+            self._data_side.view_changed(self._make_view())
         self._check_settled()
         self._set_timer()
 
@@ -396,6 +413,7 @@ class ControlPlane:
         self._feed_healer(change)
         self._publish_change(change)
         if not _is_live(change.after):
+            self._told.discard(change.subject)
             self._feed_records(records.PeerGone(change.subject))
 
     def _send_core(self, peer: NodeId, protocol: str, body: bytes) -> None:
@@ -413,6 +431,9 @@ class ControlPlane:
         deadlines = [deadline for core in cores if core is not None and (deadline := core.next_deadline()) is not None]
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
+        if not deadlines:
+            return
         # Never at once: a core whose deadline has passed must not keep the loop from its sockets.
         at = max(min(deadlines), self._loop.time() + 0.001)
         self._timer = self._loop.call_at(at, self._on_timer)
@@ -450,10 +471,9 @@ class ControlPlane:
         self._data_side.fact(facts.DataPlaneLagging(now, lag, self._watch.state, where))
         self._publish_record()
 
-    def _make_view(self) -> None:
+    def _make_view(self) -> View:
         assert self._swim is not None
         assert self._records is not None
-        self._view_stale = False
         members: dict[str, Member] = {}
         offers: dict[str, bytes] = {}
         for node, claim in {self._swim.me.subject: self._swim.me, **self._claims}.items():
@@ -478,7 +498,7 @@ class ControlPlane:
             )
             if _is_live(claim):
                 offers[node] = bytes(record.offers)
-        self._view = View(types.MappingProxyType(members), types.MappingProxyType(offers))
+        return View(types.MappingProxyType(members), types.MappingProxyType(offers))
 
     def _check_settled(self) -> None:
         if self._settled is None or self._settled.done():
@@ -529,6 +549,7 @@ class _Joining:
         self.done = done
         self._heard: dict[str, str] = dict.fromkeys(seeds, "no answer yet")
         self._ourselves: set[str] = set()
+        self._answered: set[str] = set()  # node ids
         self._started = now
 
     def heard(self, endpoint: str, outcome: Identity | Refused | ConnectionEvent, me: str, now: float) -> None:
@@ -537,6 +558,7 @@ class _Joining:
         match outcome:
             case Identity():
                 if outcome.node != me:
+                    self._answered.add(outcome.node)
                     self._heard[endpoint] = f"{outcome.name} answered, and told nothing of the cluster"
                     return
                 self._heard[endpoint] = "that is this node itself"
@@ -551,9 +573,9 @@ class _Joining:
             case ConnectionEvent(kind, _, detail):
                 self._heard[endpoint] = f"{kind.value}{f' ({detail})' if detail else ''}"
 
-    def learned(self) -> None:
-        """A member has told us who is in the cluster."""
-        if not self.done.done():
+    def learned(self, by: str) -> None:
+        """A member has told us who is in the cluster; it counts if it is one of those that were asked."""
+        if by in self._answered and not self.done.done():
             self.done.set_result(None)
 
     def failure(self, waited_s: float) -> Unreachable:
@@ -598,7 +620,7 @@ def _decode_record(record: records.Record | None) -> NodeRecord:
         return _UNKNOWN
     try:
         return _record_decoder.decode(record.payload)
-    except (msgspec.MsgspecError, RecursionError):
+    except (ValueError, RecursionError):
         return _UNKNOWN  # a peer of another version; its services cannot be known
 
 
@@ -606,7 +628,8 @@ _UNKNOWN = NodeRecord()
 
 
 def _coordination_endpoint(seed: str) -> str:
-    """A base address as an endpoint to dial; the in-memory twin has names instead of ports."""
-    if seed.startswith("memory://") and not seed.endswith("/coordination"):
-        return f"{seed}/coordination"
-    return seed
+    """A base address as an endpoint to dial: a path or name for the whole node gets that of its channel."""
+    base = Endpoint.parse(seed)
+    if base.scheme == "tcp" or base.host.endswith(f".{Channel.COORDINATION.value}"):
+        return seed
+    return str(base.for_channel(Channel.COORDINATION))

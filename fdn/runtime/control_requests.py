@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from fdn.errors import DeadlineExceeded, Error, NotFound, Unreachable, from_wire, to_wire
+from fdn.errors import BadRequest, DeadlineExceeded, Error, NotFound, Overloaded, Unreachable, from_wire, to_wire
 from fdn.runtime.sessions import Session
 from transports.wire.envelope import Envelope, Kind
 
@@ -99,7 +99,7 @@ class ControlRequests:
     def _settle(self, future: asyncio.Future[Any], envelope: Envelope) -> None:
         try:
             value = _decode(envelope.body)
-        except (msgspec.MsgspecError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             future.set_exception(Error(f"the answer cannot be read: {error}"))
             return
         if envelope.kind == Kind.REPLY:
@@ -116,10 +116,16 @@ class ControlRequests:
             )
             return
         if len(self._tasks) >= _ANSWERING_MAX:
-            self._fail(session, envelope.id, Error(f"{_ANSWERING_MAX} requests are being answered", hint="try again"))
+            full = Overloaded(f"{_ANSWERING_MAX} requests are being answered", hint="try again")
+            self._fail(session, envelope.id, full)
             return
         try:
-            result = answer(_decode(envelope.body))
+            payload = _decode(envelope.body)
+        except (ValueError, RecursionError) as error:
+            self._fail(session, envelope.id, BadRequest(f"the payload cannot be read: {error}"))
+            return
+        try:
+            result = answer(payload)
         except Exception as error:
             self._fail(session, envelope.id, error)
             return
@@ -137,7 +143,7 @@ class ControlRequests:
             self._fail(session, call_id, error)
 
     def _fail(self, session: Session, call_id: int, error: Exception) -> None:
-        if not isinstance(error, Error | msgspec.MsgspecError):
+        if not isinstance(error, Error):
             _log.error("answering a request failed", exc_info=error, extra={"peer": session.peer})
         session.answer(
             Envelope(Kind.ERROR, "", call_id, 0, None, msgspec.Raw(_encode(to_wire(error, node=self._node))))

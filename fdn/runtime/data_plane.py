@@ -25,7 +25,7 @@ from transports.channel import Channel
 from transports.credit import EXEMPT_KINDS
 from transports.transport import Batch, ConnectionEvent, ConnectionStats, EventKind, Listener, ListenerStats, Transport
 from transports.wire.envelope import Envelope, Kind
-from transports.wire.handshake import Hello, Refused, Welcome
+from transports.wire.handshake import Hello, Identity, Refused, Welcome
 
 __all__ = ("DATA_CHANNELS", "DataPlane", "DataPlaneStats", "Handler", "NoTicket", "Origin", "Ticket")
 
@@ -99,6 +99,7 @@ class DataPlaneStats:
     listeners: Mapping[str, ListenerStats]  # by channel
     links: Mapping[str, ConnectionStats]  # by "node channel", open ones
     unknown_kinds: int  # envelopes of kinds that nobody registered for
+    malformed: int  # CREDITs that could not be read
     unanswerable: int  # answers dropped because the asker cannot be reached
     handler_faults: int  # our own handlers that raised: bugs
 
@@ -109,7 +110,8 @@ class DataPlane:
     Attributes:
         handlers: By kind; filled in by messaging before `listen`.
         on_peer_lost: Called with a node id and a reason when calls in flight to it cannot be answered any more.
-        on_caller_gone: Called with a client's or node's id when nobody waits for its answers any more.
+        on_caller_gone: Called with a node id when nobody waits there for answers any more.
+        on_client_gone: The same for a client's id, which is its own word: it may be that of a node.
     """
 
     def __init__(
@@ -133,11 +135,12 @@ class DataPlane:
         self._sent_before: dict[Link, int] = {}  # messages sent at the last sweep, to find idle links
         self._view = EMPTY_VIEW
         self._sweep: asyncio.TimerHandle | None = None
-        self._unknown_kinds = self._unanswerable = self._handler_faults = 0
+        self._unknown_kinds = self._malformed = self._unanswerable = self._handler_faults = 0
         self._closed = False
         self.handlers: dict[int, Handler] = {Kind.CREDIT: self._on_credit}
         self.on_peer_lost: Callable[[str, str], None] = lambda node, reason: None
         self.on_caller_gone: Callable[[str], None] = lambda caller: None
+        self.on_client_gone: Callable[[str], None] = lambda client: None
         self._sessions = Sessions(
             greeter,
             settings.links.sessions_max,
@@ -209,6 +212,7 @@ class DataPlane:
             listeners={channel.value: listener.stats() for channel, listener in self._listeners.items()},
             links=links,
             unknown_kinds=self._unknown_kinds,
+            malformed=self._malformed,
             unanswerable=self._unanswerable,
             handler_faults=self._handler_faults,
         )
@@ -269,7 +273,13 @@ class DataPlane:
             self._unknown_kinds += 1
 
     def _on_credit(self, origin: Origin, envelope: Envelope, ticket: Ticket) -> None:
-        epoch, messages, size = _credit_decoder.decode(envelope.body)
+        try:
+            epoch, messages, size = _credit_decoder.decode(envelope.body)
+        except (ValueError, RecursionError):
+            self._malformed += 1
+            return
+        if origin.is_client:
+            return  # it has no listener, so there is no link that it could mean
         for channel in DATA_CHANNELS:
             link = self._links.get((origin.peer, channel))
             if link is not None and link.epoch == epoch and link.connection is not None:
@@ -286,7 +296,7 @@ class DataPlane:
         node, channel = session.peer, session.channel
         link = self._links.get((node, channel))
         if link is None:
-            endpoint = session.hello.identity.endpoints.get(channel.value, "")
+            endpoint = self._endpoint_of(session.hello.identity, channel)
             if not endpoint or self._closed:
                 self._unanswerable += 1
                 return
@@ -297,6 +307,15 @@ class DataPlane:
         elif not link.send_exempt(envelope):
             self._unanswerable += 1
 
+    def _endpoint_of(self, identity: Identity, channel: Channel) -> str:
+        """Where a node listens that has said HELLO. Its own word counts only where membership does not know better: or
+        whoever borrows a member's identity would be sent its answers.
+        """
+        member = self._view.members.get(identity.node)
+        known = member is not None and member.incarnation >= identity.incarnation
+        endpoints = member.endpoints if member is not None and known else identity.endpoints
+        return endpoints.get(channel.value, "")
+
     def _on_session_refused(self, hello: Hello, refused: Refused) -> None:
         self._publish(
             HandshakeRefused(self._loop.time(), hello.identity.name, refused.code, refused.reason, inbound=True)
@@ -304,7 +323,7 @@ class DataPlane:
 
     def _on_session_closed(self, session: Session) -> None:
         if session.is_client:
-            self.on_caller_gone(session.peer)
+            self.on_client_gone(session.peer)
 
     # -- links
 
@@ -337,8 +356,9 @@ class DataPlane:
         for link in self._links.values():
             if link.connection is None:
                 continue
-            sent = link.connection.stats().messages_sent
-            if self._sent_before.get(link) == sent:
+            stats = link.connection.stats()
+            sent = stats.messages_sent
+            if self._sent_before.get(link) == sent and not stats.queued_messages:
                 link.hang_up("idle")
             self._sent_before[link] = sent
         self._sweep = self._loop.call_later(self._settings.links.idle_close_s / 2, self._close_idle)
@@ -352,7 +372,8 @@ class DataPlane:
     def on_link_lost(self, link: Link, event: ConnectionEvent, was_open: bool, dropped: int) -> None:
         reason = f"{event.kind.value}{': ' if event.detail else ''}{event.detail}"
         self._publish(LinkDown(self._loop.time(), link.peer, link.channel.value, link.endpoint, reason, dropped))
-        if was_open or event.kind is EventKind.REFUSED:
+        # Calls and their answers travel on `data`.
+        if link.channel is Channel.DATA and (was_open or event.kind is EventKind.REFUSED):
             self.on_peer_lost(link.peer, f"the {link.channel} link to it was lost ({reason})")
 
     def on_link_batch(self, link: Link, batch: Batch) -> None:

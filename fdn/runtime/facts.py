@@ -2,7 +2,8 @@
 
 import asyncio
 import collections
-from collections.abc import AsyncIterator, Callable
+import weakref
+from collections.abc import AsyncIterator
 
 import msgspec
 
@@ -132,36 +133,52 @@ class FactStream:
 
     def __init__(self, queue_max: int) -> None:
         self._queue_max = queue_max
-        self._readers: list[_Reader] = []
-        self._listeners: list[Callable[[Fact], None]] = []
+        self._readers: weakref.WeakSet[_Reader] = weakref.WeakSet()
+        self._closed = False
 
     def publish(self, fact: Fact) -> None:
         """Hand a fact to every reader. Never waits."""
-        for listener in self._listeners:
-            listener(fact)
         for reader in self._readers:
             reader.put(fact)
 
-    def listen(self, listener: Callable[[Fact], None]) -> None:
-        """Call `listener` with each fact, on the loop of the stream. It must not raise or wait."""
-        self._listeners.append(listener)
+    def read(self) -> AsyncIterator[Fact]:
+        """Facts from now on, in the order of their happening, `FactsMissed` where some were dropped.
 
-    async def read(self) -> AsyncIterator[Fact]:
-        """Facts from now on, in the order of their happening, `FactsMissed` where some were dropped."""
+        It ends when the stream is closed. A reader that is dropped costs nothing more.
+        """
         reader = _Reader(self._queue_max)
-        self._readers.append(reader)
-        try:
-            while True:
-                yield await reader.get()
-        finally:
-            self._readers.remove(reader)
+        if self._closed:
+            reader.end()
+        self._readers.add(reader)
+        return reader
+
+    def close(self) -> None:
+        """End every reader, once it has read what it has. Idempotent."""
+        self._closed = True
+        for reader in self._readers:
+            reader.end()
 
 
 class _Reader:
     def __init__(self, queue_max: int) -> None:
         self._queue: collections.deque[Fact] = collections.deque(maxlen=queue_max)
         self._missed = 0
+        self._ended = False
         self._ready = asyncio.Event()
+
+    def __aiter__(self) -> "_Reader":
+        return self
+
+    async def __anext__(self) -> Fact:
+        while not self._queue:
+            if self._ended:
+                raise StopAsyncIteration
+            self._ready.clear()
+            await self._ready.wait()
+        if self._missed:
+            missed, self._missed = self._missed, 0
+            return FactsMissed(self._queue[0].at, missed)
+        return self._queue.popleft()
 
     def put(self, fact: Fact) -> None:
         if len(self._queue) == self._queue.maxlen:
@@ -169,11 +186,6 @@ class _Reader:
         self._queue.append(fact)
         self._ready.set()
 
-    async def get(self) -> Fact:
-        while not self._queue:
-            self._ready.clear()
-            await self._ready.wait()
-        if self._missed:
-            missed, self._missed = self._missed, 0
-            return FactsMissed(self._queue[0].at, missed)
-        return self._queue.popleft()
+    def end(self) -> None:
+        self._ended = True
+        self._ready.set()

@@ -17,6 +17,7 @@ from fdn.errors import Unreachable
 from fdn.runtime.greeting import Greeter
 from fdn.settings import LinkSettings
 from transports.channel import Channel
+from transports.errors import TransportError
 from transports.transport import Batch, Connection, ConnectionEvent, EventKind, Transport
 from transports.wire.envelope import Envelope, Kind
 from transports.wire.handshake import Bye, Refused, RefusedCode, Welcome, common_version
@@ -188,12 +189,17 @@ class Link:
         self.state = LinkState.DIALING
         self._epoch += 1
         epoch = self._epoch
-        self._dialled = self._transport.dial(
-            self.channel,
-            self.endpoint,
-            lambda batch: self._on_batch(batch, epoch),
-            lambda event: self._on_event(event, epoch),
-        )
+        try:
+            self._dialled = self._transport.dial(
+                self.channel,
+                self.endpoint,
+                lambda batch: self._on_batch(batch, epoch),
+                lambda event: self._on_event(event, epoch),
+            )
+        except TransportError as error:
+            # A peer may claim any endpoint. Not at once: whoever made us dial must first be able to wait for it.
+            self._timer = self._loop.call_later(0, self._lost, EventKind.FAILED, str(error))
+            return
         hello = self._greeter.hello(self.channel, epoch)
         self._dialled.send_exempt(Envelope(Kind.HELLO, body=msgspec.Raw(_encode(hello))))
         self._timer = self._loop.call_later(self._settings.handshake_timeout_s, self._on_handshake_timeout, epoch)
@@ -214,7 +220,7 @@ class Link:
     def _on_welcome(self, envelope: Envelope) -> None:
         try:
             welcome = _welcome_decoder.decode(envelope.body)
-        except (msgspec.MsgspecError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             return self._lost(EventKind.FAILED, f"WELCOME cannot be read: {error}")
         if welcome.epoch != self._epoch or common_version((welcome.version, welcome.version)) is None:
             return self._lost(
@@ -246,7 +252,7 @@ class Link:
     def _on_refused(self, envelope: Envelope) -> None:
         try:
             self._refused(_refused_decoder.decode(envelope.body))
-        except (msgspec.MsgspecError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             self._lost(EventKind.FAILED, f"REFUSED cannot be read: {error}")
 
     def _refused(self, refused: Refused) -> None:

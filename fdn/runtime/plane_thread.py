@@ -5,6 +5,7 @@ snapshots. Nothing else is shared, so that the control plane can become a proces
 """
 
 import asyncio
+import contextlib
 import contextvars
 import threading
 from collections.abc import Callable, Coroutine
@@ -42,7 +43,8 @@ class InlinePlane:
         self.loop = loop
 
     def post(self, function: Callable[..., None], *arguments: Any) -> None:
-        self.loop.call_soon(function, *arguments)
+        if not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(function, *arguments)
 
     async def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return await coroutine
@@ -62,7 +64,7 @@ class PlaneThread:
 
     def __init__(self, name: str) -> None:
         self._ready = threading.Event()
-        self._ended = threading.Event()
+        self._on_end: Callable[[], object] = lambda: None
         self._loop: asyncio.AbstractEventLoop | None = None
         # An empty context: the plane must not inherit a trace or a deadline from whoever started the node.
         self._thread = threading.Thread(target=_EMPTY.copy().run, args=(self._run,), name=name, daemon=True)
@@ -90,10 +92,18 @@ class PlaneThread:
         return await self.run(there())
 
     async def close(self, timeout_s: float) -> bool:
+        here = asyncio.get_running_loop()
+        ended = asyncio.Event()
+        self._on_end = lambda: here.call_soon_threadsafe(ended.set)
         self.post(self.loop.stop)
-        waited = asyncio.get_running_loop().run_in_executor(None, self._thread.join, timeout_s)
-        await waited
-        return not self._thread.is_alive()
+        if self._thread.is_alive():
+            try:
+                async with asyncio.timeout(timeout_s):
+                    await ended.wait()
+            except TimeoutError:
+                return False
+            self._thread.join()  # it has nothing left to do
+        return True
 
     def _run(self) -> None:
         loop = asyncio.new_event_loop()
@@ -102,7 +112,15 @@ class PlaneThread:
         try:
             loop.run_forever()
         finally:
-            for task in asyncio.all_tasks(loop):
-                task.cancel()
+            loop.run_until_complete(_cancel_all())
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.close()
+            with contextlib.suppress(RuntimeError):  # the caller's loop is closed: it has not waited
+                self._on_end()
+
+
+async def _cancel_all() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -159,7 +159,7 @@ class Sessions:
         envelope = batch.envelopes.pop(0)
         try:
             hello = _hello_decoder.decode(envelope.body)
-        except (msgspec.MsgspecError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             self._refused += 1
             refused = Refused(RefusedCode.MALFORMED, f"HELLO cannot be read: {error}"[:500])
             listener.send(batch.source, _reply(Kind.REFUSED, refused))

@@ -57,10 +57,12 @@ class StallWatch:
         """Seconds that the beat under way has waited; 0.0 if none is."""
         return 0.0 if self._asked_at is None else now - self._asked_at
 
-    def next_deadline(self) -> float:
-        """When to call `due` and `check` next."""
+    def next_deadline(self) -> float | None:
+        """When to call `due` and `check` next; None while only an answer can change anything."""
         if self._asked_at is None:
             return self._next_at
+        if self.state is NodeState.WEDGED:
+            return None
         return self._asked_at + (self._warn_s if self.state is NodeState.SERVING else self._max_s)
 
     def _become(self, state: NodeState) -> bool:

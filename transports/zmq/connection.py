@@ -18,7 +18,7 @@ from transports.transport import Batch, ConnectionEvent, ConnectionStats, EventK
 from transports.zmq.monitor import Monitor
 from transports.zmq.probe import probe, resolve
 from transports.zmq.reactor import Pump, Reactor
-from transports.zmq.sockets import make_socket, milliseconds, read_message
+from transports.zmq.sockets import make_socket, read_message
 
 __all__ = ("ZmqConnection",)
 
@@ -70,7 +70,8 @@ class ZmqConnection(Outbox):
         self._socket = make_socket(context, zmq.DEALER, channel, endpoint, limits)
         self._socket.set(zmq.RECONNECT_IVL, -1)
         self._socket.set(zmq.IMMEDIATE, 1)
-        self._socket.set(zmq.CONNECT_TIMEOUT, milliseconds(limits.connect_timeout_s))
+        # Our own timers tell "no answer" from "refused"; libzmq's would only say that it failed, at the same moment.
+        self._socket.set(zmq.HANDSHAKE_IVL, 0)
         self._monitor = Monitor(reactor, self._socket, channel, self._on_monitor)
         self._pump = Pump(reactor, self._socket, channel, self._read, self._on_writable)
         self._timer = self._loop.call_later(

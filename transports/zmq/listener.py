@@ -50,6 +50,7 @@ class ZmqListener:
         self._refused_sends = 0
         self._open = True
         self._socket = make_socket(context, zmq.ROUTER, channel, endpoint, limits)
+        self._socket.set(zmq.SNDHWM, limits.answers_hwm)
         # Without it a message to a peer that is gone, or does not read, would vanish without a word.
         self._socket.set(zmq.ROUTER_MANDATORY, 1)
         try:
@@ -128,9 +129,12 @@ class ZmqListener:
         # listener and binds the port again must find it free. It takes some 100 us; the bound is for a stuck machine.
         monitor = self._socket.get_monitor_socket(zmq.EVENT_CLOSED | zmq.EVENT_CLOSE_FAILED)
         monitor.set(zmq.LINGER, 0)
-        with contextlib.suppress(zmq.ZMQError):  # an ipc path may have been removed already
-            self._socket.unbind(self._endpoint)
-            monitor.poll(_UNBIND_MS_MAX)
+        if self._endpoint.startswith("ipc://"):
+            # libzmq leaves the file behind. Removed first, it cannot be the one of whoever binds the path next.
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._endpoint.removeprefix("ipc://"))
+        self._socket.unbind(self._endpoint)
+        monitor.poll(_UNBIND_MS_MAX)
         self._socket.disable_monitor()
         monitor.close(0)
 

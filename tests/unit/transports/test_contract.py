@@ -14,7 +14,7 @@ from transports.wire.batch import encode_batch
 from transports.wire.envelope import Envelope, Kind
 
 # Queues so small that a test can fill them, and bodies so large that a few fill the kernel's buffers too.
-TIGHT = Limits(send_hwm=2, receive_hwm=2, outbox_messages_max=8, batch_messages_max=4)
+TIGHT = Limits(send_hwm=2, receive_hwm=2, answers_hwm=2, outbox_messages_max=8, batch_messages_max=4)
 BULK = bytes(60_000)
 BULK_COUNT = 400  # 24 MB: more than two TCP buffers hold
 

@@ -4,7 +4,9 @@ from transports.wire.envelope import NIL, Envelope, Kind, MetaKey
 
 
 def test_numbers_are_those_of_the_specification():
-    names = "HELLO WELCOME REFUSED BYE CALL REPLY ERROR ITEM END CANCEL CAST SUBSCRIBE UNSUBSCRIBE EVENT ACK CREDIT CHUNK"
+    names = (
+        "HELLO WELCOME REFUSED BYE CALL REPLY ERROR ITEM END CANCEL CAST SUBSCRIBE UNSUBSCRIBE EVENT ACK CREDIT CHUNK"
+    )
     assert [kind.name for kind in Kind] == [*names.split(), "CORE"]
     assert [int(kind) for kind in Kind] == list(range(1, 19))
     assert [int(key) for key in MetaKey] == list(range(1, 16))

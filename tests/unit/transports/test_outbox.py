@@ -1,0 +1,229 @@
+"""The queue alone, without a network; what a sender sees of it is in `test_contract.py`."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from functools import wraps
+from typing import Any
+
+from tests.unit.transports.harness import cast, reply
+from transports.intake import Intake
+from transports.limits import Limits
+from transports.outbox import Outbox
+from transports.transport import ConnectionStats
+from transports.wire.batch import decode_batch
+
+
+class Wire(Outbox):
+    """Takes `room` frames, then no more until `open`."""
+
+    def __init__(self, limits: Limits | None = None, room: int = 1000) -> None:
+        super().__init__(asyncio.get_running_loop(), limits or Limits())
+        self.frames: list[bytes] = []
+        self.room = room
+        self.shut = False
+
+    def open(self, room: int = 1000) -> None:
+        self.room = room
+        self._resume()
+
+    def counters(self) -> ConnectionStats:
+        return self._stats(Intake("", lambda batch: None, Limits()))
+
+    @property
+    def ids(self) -> list[list[int]]:
+        return [[envelope.id for envelope in decode_batch(frame)[0]] for frame in self.frames]
+
+    def _write(self, frame: bytes) -> bool:
+        self.frames.append(frame)
+        self.room -= 1
+        return self.room > 0
+
+    def _hush(self) -> None:
+        pass
+
+    def _shut(self) -> None:
+        self.shut = True
+        self._end()
+
+
+def on_loop(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
+    @wraps(test)
+    def run() -> None:
+        asyncio.run(test())
+
+    return run
+
+
+async def turn(passes: int = 1) -> None:
+    for _ in range(passes):
+        await asyncio.sleep(0)
+
+
+@on_loop
+async def test_a_steady_stream_stays_coalesced_and_an_idle_pass_ends_it():
+    wire = Wire()
+    wire.open()
+    for first in (0, 10, 20):
+        for number in range(first, first + 3):
+            wire.send(cast(number))
+        await turn()
+    await turn(2)
+    assert wire.ids == [[0], [1, 2], [10, 11, 12], [20, 21, 22]]
+    wire.send(cast(30))
+    assert wire.ids[-1] == [30]  # idle again: at once
+
+
+@on_loop
+async def test_nothing_is_written_before_the_network_takes_frames():
+    wire = Wire()
+    wire.send(cast(1))
+    wire.send_exempt(reply(2))
+    await turn(3)
+    assert wire.frames == []
+    wire.open()
+    assert wire.ids == [[2], [1]]
+
+
+@on_loop
+async def test_an_idle_resume_leaves_the_next_send_immediate():
+    wire = Wire()
+    wire.open()
+    wire.send(cast(1))
+    assert wire.ids == [[1]]
+
+
+@on_loop
+async def test_a_network_that_is_full_is_left_alone_until_it_resumes():
+    wire = Wire(Limits(batch_messages_max=2))
+    wire.open(room=2)
+    for number in range(7):
+        wire.send(cast(number))
+    await turn(3)
+    assert wire.ids == [[0], [1, 2]]
+    assert wire.counters().hwm_hits == 1
+    assert wire.counters().queued_messages == 4
+    wire.open()
+    assert wire.ids == [[0], [1, 2], [3, 4], [5, 6]]
+    assert wire.counters().queued_messages == wire.counters().queued_bytes == 0
+
+
+@on_loop
+async def test_full_counts_messages_or_bytes_and_ends_at_half():
+    limits = Limits(outbox_messages_max=8, batch_messages_max=2, outbox_bytes_max=10_000)
+    wire = Wire(limits)
+    for number in range(7):
+        wire.send(cast(number))
+        assert not wire.full
+    wire.send(cast(7))
+    assert wire.full
+    waiters = [asyncio.create_task(wire.wait_room()) for _ in range(3)]
+    await turn()
+    wire.open(room=1)
+    assert wire.full  # 6 of 8 wait
+    await turn()
+    wire.open(room=1)
+    assert not wire.full
+    await asyncio.gather(*waiters)
+    wire.send(cast(8, bytes(20_000)))
+    assert wire.full
+    wire.open()
+    assert not wire.full
+
+
+@on_loop
+async def test_a_body_larger_than_the_queue_still_passes():
+    wire = Wire(Limits(outbox_bytes_max=1000))
+    wire.open()
+    wire.send(cast(1, bytes(100_000)))
+    await wire.wait_room()
+    assert wire.ids == [[1]]
+
+
+@on_loop
+async def test_a_waiter_that_is_cancelled_leaves_the_others_alone():
+    wire = Wire(Limits(outbox_messages_max=1))
+    wire.send(cast(1))
+    one, other = asyncio.create_task(wire.wait_room()), asyncio.create_task(wire.wait_room())
+    await turn()
+    one.cancel()
+    await turn()
+    wire.open()
+    await other
+    assert one.cancelled()
+
+
+@on_loop
+async def test_who_has_waited_finds_the_room_still_there():
+    wire = Wire(Limits(outbox_messages_max=2, batch_messages_max=1), room=0)
+    for number in range(2):
+        wire.send(cast(number))
+    seen: list[bool] = []
+
+    async def sender() -> None:
+        await wire.wait_room()
+        seen.append(wire.full)
+        wire.send(cast(9))
+
+    senders = [asyncio.create_task(sender()) for _ in range(5)]
+    await turn()
+    while not all(task.done() for task in senders):
+        wire.open(room=1)
+        await turn(3)
+    assert seen == [False] * 5
+
+
+@on_loop
+async def test_exempt_batches_are_bounded_too():
+    wire = Wire(Limits(batch_messages_max=3, batch_bytes_max=10_000))
+    for number in range(7):
+        wire.send_exempt(reply(number))
+    wire.send_exempt(cast(7, bytes(50_000)))
+    wire.send_exempt(reply(8))
+    wire.open()
+    assert wire.ids == [[0, 1, 2], [3, 4, 5], [6], [7], [8]]
+
+
+@on_loop
+async def test_metas_heavier_than_a_frame_are_sent_one_by_one():
+    wire = Wire(Limits(frame_bytes_max=300_000))
+    for number in range(4):
+        envelope = cast(number)
+        envelope.meta = {11: "x" * (100_000 if number != 2 else 400_000)}
+        wire.send(envelope)
+    wire.open()
+    assert wire.ids == [[0], [1], [3]]
+    assert wire.counters().unsendable == 1
+
+
+@on_loop
+async def test_closing_with_linger_waits_for_what_may_still_leave():
+    wire = Wire()
+    wire.send(cast(1))
+    wire.close(linger_s=1000)
+    assert not wire.shut
+    wire.open()
+    assert wire.shut
+    assert wire.ids == [[1]]
+
+
+@on_loop
+async def test_closing_does_not_linger_for_credit_that_cannot_come():
+    wire = Wire()
+    wire.grant(1, 1000)
+    wire.open()
+    wire.send(cast(1))
+    wire.send(cast(2))
+    await turn(2)
+    wire.close(linger_s=1000)
+    assert wire.shut
+    assert wire.ids == [[1]]
+
+
+@on_loop
+async def test_linger_ends():
+    wire = Wire()
+    wire.send(cast(1))
+    wire.close(linger_s=0.001)
+    while not wire.shut:
+        await turn()
+    assert wire.frames == []
