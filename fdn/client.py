@@ -220,7 +220,7 @@ class _Lost(Exception):
 
 
 def _wait(socket: "zmq.Socket[bytes]", event: int, deadline_at: float, silence: Error) -> None:
-    """Return when the socket is ready for `event`. A socket without a connection never is, so its monitor is asked too."""
+    """Return when the socket is ready for `event`. Without a connection it never is, so its monitor is asked too."""
     monitor = socket.get_monitor_socket(_LOST)
     left_ms = int((deadline_at - time.monotonic()) * 1000)
     ready = dict(zmq.zmq_poll([(socket, event), (monitor, zmq.POLLIN)], left_ms)) if left_ms > 0 else {}

@@ -185,6 +185,7 @@ class Node:
         try:
             async with asyncio.timeout(self.settings.drain_timeout_s):
                 await self._dispatcher.drain()
+                await self._gateway.drain()
         except TimeoutError:
             return False
         return True
@@ -478,9 +479,9 @@ class Node:
         )
         self._closers.append(self._dispatcher.close)
         self._caller = Caller(kept.node, self._data, self._directory, self._dispatcher, settings, self._loop, self._rng)
-        gateway = Gateway(self._caller, kept.node, settings, self._loop)
-        self._closers.append(gateway.close)
-        self._dispatcher.for_clients = gateway
+        self._gateway = Gateway(self._caller, kept.node, settings, self._loop)
+        self._closers.append(self._gateway.close)
+        self._dispatcher.for_clients = self._gateway
         self._data.handlers[Kind.CALL] = self._dispatcher.on_call
         self._data.handlers[Kind.CAST] = self._dispatcher.on_cast
         self._data.handlers[Kind.CANCEL] = self._dispatcher.on_cancel
@@ -488,7 +489,7 @@ class Node:
         self._data.handlers[Kind.ERROR] = self._caller.on_error
         self._data.on_peer_lost = self._caller.fail_peer
         self._data.on_caller_gone = self._dispatcher.on_caller_gone
-        self._data.on_client_gone = gateway.client_gone
+        self._data.on_client_gone = self._gateway.client_gone
         self._cast = self._caller.cast
         if self._interceptors:
             self._send = compose_send(self._interceptors, lambda out: self._caller.cast(out.target, out.payload))

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,12 +20,7 @@ if TYPE_CHECKING:
     from fdn.node import Node
     from fdn.settings import Settings
 
-__all__ = ("SWITCH_INTERVAL_S", "command", "import_app", "run")
-
-# How long a thread may hold the GIL while another waits for it. With a busy user thread, the control plane's round trip
-# at the 99th percentile is 14 ms at Python's 5 ms, and 5.6 ms at 1 ms. It is the process's to choose, so only this
-# command sets it; the library leaves it alone.
-SWITCH_INTERVAL_S: Final = 0.001
+__all__ = ("command", "import_app", "run")
 
 
 @click.group("node")
@@ -79,13 +74,13 @@ def run(
     # Everything heavy is imported only now that the settings are known to be in order.
     from fdn.cli import log_setup
     from fdn.node import Node
-    from fdn.running import run_node
+    from fdn.running import SWITCH_INTERVAL_S, run_node
 
     log_setup.configure(loaded.settings.log)
     for name in loaded.ignored:
         note(f"note: {name} is no setting; ignored")
     services = [import_app(name) for name in apps]
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)  # ours to choose: this process is the node's
     node = Node(*services, settings=loaded.settings)
     return run_node(
         node,

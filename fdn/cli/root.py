@@ -31,6 +31,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "leave": ("fdn.cli.leave", "Make a node leave the cluster, and end."),
     "service": ("fdn.cli.service", "List the services of the cluster, and call them."),
     "request": ("fdn.cli.request", "Call a service; short for `fdn service call`."),
+    "bench": ("fdn.cli.bench", "Measure casts and calls between two processes, beside bare pyzmq."),
     "doctor": ("fdn.cli.doctor", "Check this machine and its settings for what fdn needs."),
     "version": ("fdn.cli.version", "Show the versions of fdn and of what it runs on."),
 }

@@ -49,8 +49,8 @@ def command(
 ) -> int:
     """Run a cluster of N nodes on this machine, until Ctrl-C.
 
-    Each is a process of its own. Other commands find them without flags, by the context that is written here. The first Ctrl-C drains the nodes, the
-    second ends them at once; none outlives this command, however it ends.
+    Each is a process of its own. Other commands find them without flags, by the context that is written here. The
+    first Ctrl-C drains the nodes, the second ends them at once; none outlives this command, however it ends.
     """
     if end and not demo:
         raise click.UsageError("--exit ends after the demonstration: say --demo too")

@@ -134,10 +134,9 @@ class Caller:
         if connection is None:
             self._deliver_here(envelope, deadline_at)
         else:
-            connection.send(envelope, deadline_at)
             if connection.full:
                 await self._wait_room(connection, node, deadline_at or self._loop.time() + self._timeout_s)
-                return
+            connection.send(envelope, deadline_at)
         self._sends += 1
         if self._sends >= self._sends_per_pass_max:
             self._sends = 0
@@ -175,6 +174,9 @@ class Caller:
         body = encode(payload)
         if body is not None and len(body) > self._body_bytes_max:
             raise self._too_large(target, len(body))
+        if deadline_at <= started:
+            self._n_late += 1
+            raise DeadlineExceeded(f"the deadline had passed before {target} was called", hint="nothing was sent")
         retry = self._retry if retry is None else retry
         self._n_calls += 1
         tried: list[str] = []
@@ -318,8 +320,8 @@ class Caller:
             self._dispatcher.on_cancel(self._here, cancel, _NO_TICKET)
             return
         link = self._links.get(node)
-        if link is not None and link.connection is not None:
-            link.connection.send_exempt(cancel)
+        if link is not None:
+            link.send_exempt(cancel)  # it may have been closed as idle while the call ran
 
     # -- ways to a node
 
@@ -368,8 +370,7 @@ class Caller:
         if link is None or link.connection is not connection:
             raise Unreachable(
                 f"the link to node {node} was lost while messages waited for room",
-                hint="the last messages to it may be lost: casts are at most once",
-                maybe_carried_out=True,
+                hint="earlier casts to it may be lost: they are at most once",
             )
 
     def _deliver_here(self, envelope: Envelope, deadline_at: float) -> None:

@@ -62,6 +62,11 @@ class Gateway:
         for key in [key for key in self._tasks if key[0] == client]:
             self._tasks[key].cancel()
 
+    async def drain(self) -> None:
+        """Return when nothing is under way; bound it with a timeout."""
+        while self._tasks:
+            await asyncio.wait(self._tasks.values())
+
     async def close(self) -> None:
         """Give up everything under way."""
         tasks = list(self._tasks.values())

@@ -74,13 +74,15 @@ class Signature:
     """
 
     def __init__(self, name: str, parameters: Mapping[str, inspect.Parameter], hints: Mapping[str, Any]) -> None:
-        self.context_name = next((p for p in parameters if hints.get(p) is Context), None)
+        wanted = (p for p in parameters if hints.get(p) is Context or Context in typing.get_args(hints.get(p)))
+        self.context_name = next(wanted, None)
         taken = [p for p in parameters.values() if p.name != self.context_name]
         for parameter in taken:
             if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
                 raise TypeError(f"it takes {parameter}; expected named parameters only")
         self._name = name
         self._names = tuple(parameter.name for parameter in taken)
+        self._by_keyword = _needs_keywords(parameters, self.context_name)
         self._optional = len(taken) == 1 and taken[0].default is not inspect.Parameter.empty
         self._by_name: msgspec.msgpack.Decoder[Any] | None = None
         self._by_position: msgspec.msgpack.Decoder[Any] | None = None
@@ -110,6 +112,13 @@ class Signature:
         values = decode(body, self._by_position if is_array else self._by_name)
         return tuple(getattr(values, name) for name in self._names)
 
+    def adapt(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """`function`, or one around it, that takes the arguments by position and the context by keyword."""
+        if not self._by_keyword:
+            return function
+        names = self._names
+        return lambda *values, **context: function(**dict(zip(names, values, strict=False)), **context)
+
 
 def signature_of(name: str, function: Callable[..., Any]) -> Signature:
     """Read a handler's parameters and annotations (a bound method's `self` is not among them).
@@ -118,12 +127,21 @@ def signature_of(name: str, function: Callable[..., Any]) -> Signature:
         ConfigError: It takes `*args` or `**kwargs`, or an annotation names a type that cannot be decoded.
     """
     try:
-        hints = typing.get_type_hints(function)
+        hints = typing.get_type_hints(function, include_extras=True)  # with their `msgspec.Meta`
         return Signature(name, inspect.signature(function).parameters, hints)
     except (TypeError, NameError) as error:
         raise ConfigError(
             f"handler {name} cannot be served: {error}", hint="annotate it with types that MessagePack can hold"
         ) from error
+
+
+def _needs_keywords(parameters: Mapping[str, inspect.Parameter], context_name: str | None) -> bool:
+    """Whether a parameter can be given by keyword only, or stands behind the context, which is given by keyword."""
+    kinds = [parameter.kind for parameter in parameters.values() if parameter.name != context_name]
+    if context_name is not None and parameters[context_name].kind is inspect.Parameter.POSITIONAL_ONLY:
+        raise TypeError(f"its parameter {context_name!r} cannot be given by keyword; remove the / behind it")
+    in_the_way = context_name is not None and context_name != list(parameters)[-1]
+    return inspect.Parameter.KEYWORD_ONLY in kinds or in_the_way
 
 
 def _struct(name: str, taken: list[inspect.Parameter], hints: Mapping[str, Any], array_like: bool) -> Any:

@@ -70,8 +70,8 @@ class Method:
                 hint="return a list, or leave the method out of the service by beginning its name with _",
             )
         self.target = target
-        self.function = function
         self.signature: Signature = signature_of(target, function)
+        self.function = self.signature.adapt(function)
         self.is_coroutine = asyncio.iscoroutinefunction(function)
         self.plain = self.is_coroutine and self.signature.context_name is None
         single = self.signature.single
@@ -113,7 +113,6 @@ class Service:
         self.capabilities = tuple(sorted(capabilities))
         self.concurrency = concurrency
         self.mailbox_max = mailbox_max
-        self.executor = ThreadPoolExecutor(threads, thread_name_prefix=f"fdn-{name}") if threads else None
         for field, value, least in (
             ("concurrency", concurrency, 1),
             ("mailbox_max", mailbox_max, 1),
@@ -121,6 +120,7 @@ class Service:
         ):
             if value < least:
                 raise ConfigError(f"service {name!r}: {field}={value}; expected at least {least}")
+        self.executor = ThreadPoolExecutor(threads, thread_name_prefix=f"fdn-{name}") if threads else None
         self.methods: dict[str, Method] = {}
         if inspect.isroutine(target):
             self.methods[name] = Method(name, target, self)

@@ -340,7 +340,7 @@ class ControlPlane:
                 joining.learned(by)
 
     def _knows(self, claim: swim.Claim | None) -> bool:
-        """Whether this member is in one cluster with us already; one that has only shaken hands may know more than we."""
+        """Whether this member and we are in one cluster; one that has only shaken hands may know more than we do."""
         return _is_live(claim) and bool(self._told)
 
     def _feed_swim(self, message: swim.Input) -> None:

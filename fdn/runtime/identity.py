@@ -76,8 +76,13 @@ def establish(name: str, data_dir: str) -> NodeIdentity:
         ) from error
     try:
         return _renew(directory, name, lock_fd)
-    except BaseException:
+    except BaseException as error:
         os.close(lock_fd)
+        if isinstance(error, OSError):
+            raise ConfigError(
+                f"the identity in data_dir {data_dir!r} cannot be kept: {error.strerror or error}",
+                hint="make the directory and what is in it readable and writable for this user",
+            ) from error
         raise
 
 

@@ -76,7 +76,7 @@ def facts(printed: str) -> set[str]:
     """The names of the facts: the beginning of each line, up to its first value."""
     names = set()
     for line in printed.splitlines():
-        general = re.sub(r"^(ok|FAIL)\s+", "promise ", re.sub(r"\bn\d\b", "node", line.strip()))
+        general = re.sub(r"^(ok|FAIL) ", "promise ", re.sub(r"\bn\d\b", "node", " ".join(line.split())))
         name = re.split(r"[\d:,(/']", general)[0].strip()
         # A fast death is told before anybody had time to suspect.
         if name and not name.startswith(("node is suspected", "```", "tcp")):

@@ -59,9 +59,9 @@ def test_our_codec_reads_it(vector: dict[str, Any]):
 @pytest.mark.parametrize("vector", CANONICAL)
 def test_our_codec_writes_it(vector: dict[str, Any]):
     envelopes = [
-        Envelope(*head, msgspec.Raw(msgspec.msgpack.encode(body)))
-        for *head, body in map(fields, vector["envelopes"])
-    ]  # fmt: skip
+        Envelope(kind, to, id_, deadline_ms, meta, msgspec.Raw(msgspec.msgpack.encode(body)))
+        for kind, to, id_, deadline_ms, meta, body in map(fields, vector["envelopes"])
+    ]
     assert encode_batch(envelopes).hex() == vector["hex"]
     assert encode_batch(decode_batch(encode_batch(envelopes))[0]).hex() == vector["hex"]
 

@@ -46,9 +46,8 @@ def rig() -> Rig:
 
 @contextmanager
 def counting(endpoint: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", COUNTER, endpoint], cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True
-    )  # fmt: skip
+    command = [sys.executable, "-c", COUNTER, endpoint]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
         yield process, process.stdout.readline().strip()
@@ -82,6 +81,7 @@ async def test_a_killed_peer_is_noticed_and_a_redial_refused(rig: Rig):
         dialled = await Dialled(rig.transport(), endpoint).connected()
         process.kill()
         await dialled.events.kind(EventKind.CLOSED)
+        process.wait(20)  # the kernel may close the connection before the listening socket
         again = Dialled(rig.transport(), endpoint)
         await again.events.kind(EventKind.REFUSED)
 

@@ -71,14 +71,14 @@ def test_the_base_port_leaves_room_for_four():
         Endpoint.parse("tcp://h:65533").for_channel(Channel.EVENTS)
 
 
-@pytest.mark.parametrize("text", ["tcp://127.0.0.1:1", "tcp://127.9.9.9:1", "tcp://[::1]:1", "tcp://localhost:1", "ipc://x", "memory://x"])  # fmt: skip
-def test_loopback(text: str):
-    assert Endpoint.parse(text).is_loopback
+@pytest.mark.parametrize("host", ["tcp://127.0.0.1", "tcp://127.9.9.9", "tcp://[::1]", "tcp://localhost", "ipc://x"])
+def test_loopback(host: str):
+    assert Endpoint.parse(f"{host}:1").is_loopback
 
 
-@pytest.mark.parametrize("text", ["tcp://10.0.0.1:1", "tcp://0.0.0.0:1", "tcp://*:1", "tcp://[::]:1", "tcp://localhost.example.org:1", "tcp://[2001:db8::1]:1"])  # fmt: skip
-def test_not_loopback(text: str):
-    assert not Endpoint.parse(text).is_loopback
+@pytest.mark.parametrize("host", ["10.0.0.1", "0.0.0.0", "*", "[::]", "localhost.example.org", "[2001:db8::1]"])
+def test_not_loopback(host: str):
+    assert not Endpoint.parse(f"tcp://{host}:1").is_loopback
 
 
 @pytest.mark.parametrize("text", ["tcp://*:1", "tcp://0.0.0.0:1", "tcp://[::]:1", "tcp://127.0.0.1:0"])

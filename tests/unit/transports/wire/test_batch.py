@@ -39,7 +39,8 @@ odd_values = values | st.lists(
 
 
 def frame(*parts: Any) -> bytes:
-    return b"\x01" + msgpack.packb(list(parts))
+    octets: bytes = msgpack.packb(list(parts))
+    return b"\x01" + octets
 
 
 def is_envelope(part: Any) -> bool:
@@ -108,8 +109,8 @@ def test_a_damaged_frame_is_read_or_refused(batch: list[Envelope], data: st.Data
     del damaged[data.draw(st.integers(0, len(damaged))) :]
     try:
         decode_batch(bytes(damaged))
-    except RemoteProtocolError as error:
-        assert str(error)
+    except RemoteProtocolError:
+        pass  # counted and dropped by the caller; anything else would fail this test
 
 
 def test_every_truncation_is_refused():
@@ -143,7 +144,7 @@ def test_an_absent_body_is_nil():
 LARGE = {
     "envelopes": b"\x01\xdd\x00\xff\xff\xff" + b"\x91\x01" * 500_000,
     "array of empty arrays in meta": frame([11, "a.b", 1, 0, {1: [[]] * 1_000_000}, None]),
-    "map in meta": frame([11, "a.b", 1, 0, {1: {n: 0 for n in range(100_000)}}, None]),
+    "map in meta": frame([11, "a.b", 1, 0, {1: dict.fromkeys(range(100_000))}, None]),
     "announced array": b"\x01\x91\x95\x05\xa1a\x01\x00\x81\x01\xdd\xff\xff\xff\xff",
     "announced map": b"\x01\x91\x95\x05\xa1a\x01\x00\xdf\xff\xff\xff\xff",
     "announced text": b"\x01\x91\x92\x05\xdb\xff\xff\xff\xff",

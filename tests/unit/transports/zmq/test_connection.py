@@ -28,7 +28,7 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 async def serving(serve: Serve) -> AsyncIterator[str]:
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
-        yield "tcp://127.0.0.1:{}".format(server.sockets[0].getsockname()[1])
+        yield f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
 async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -67,7 +67,9 @@ async def test_a_stale_path_is_taken_over_and_a_file_is_not(rig: Rig, tmp_path: 
     assert precious.read_text() == "data"
 
 
-@pytest.mark.parametrize("endpoint", ["tcp://192.0.2.1:0", "tcp://no-such-host.invalid:0", "ipc:///no/such/dir/x", "memory://x"])  # fmt: skip
+@pytest.mark.parametrize(
+    "endpoint", ["tcp://192.0.2.1:0", "tcp://no-such-host.invalid:0", "ipc:///no/such/dir/x", "memory://x"]
+)
 @scenario
 async def test_what_cannot_be_bound_says_why(rig: Rig, endpoint: str):
     with pytest.raises(EndpointInvalid) as caught:

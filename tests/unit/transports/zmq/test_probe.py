@@ -57,5 +57,5 @@ def test_names_become_addresses_each_once():
 
 
 def test_a_name_that_does_not_resolve_says_so():
-    with pytest.raises(OSError, match="."):
+    with pytest.raises(OSError, match=r"."):
         asyncio.run(resolve(Endpoint("tcp", "no-such-host.invalid", 7400)))

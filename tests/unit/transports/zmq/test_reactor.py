@@ -5,7 +5,7 @@ import asyncio
 import pytest
 import zmq
 
-from tests.unit.transports.harness import Dialled, Listening, Rig, cast, reply, scenario
+from tests.unit.transports.harness import Dialled, Listening, Log, Rig, cast, reply, scenario
 from transports.channel import Channel
 from transports.limits import Limits
 from transports.zmq.reactor import Pump, Reactor
@@ -14,7 +14,7 @@ from transports.zmq.reactor import Pump, Reactor
 class Pair:
     """An inproc PAIR whose near end is in a reactor; the far end is written from the test."""
 
-    def __init__(self, context: zmq.Context, reactor: Reactor, channel: Channel, log: list[str], name: str) -> None:
+    def __init__(self, context: zmq.Context, reactor: Reactor, channel: Channel, log: Log[str], name: str) -> None:
         self.far = context.socket(zmq.PAIR)
         self.far.bind(f"inproc://{name}")
         self.near = context.socket(zmq.PAIR)
@@ -29,7 +29,7 @@ class Pair:
 
     def _read(self) -> None:
         self.near.recv(zmq.NOBLOCK)
-        self._log.append(self._name)
+        self._log(self._name)
 
     def close(self) -> None:
         self.pump.close()
@@ -37,24 +37,18 @@ class Pair:
         self.far.close(0)
 
 
-async def until(log: list[str], count: int) -> None:
-    async with asyncio.timeout(20):
-        while len(log) < count:
-            await asyncio.sleep(0)
-
-
 def test_a_flood_yields_after_its_budget_and_control_goes_first():
     async def body() -> None:
-        log: list[str] = []
+        log = Log[str]()
         reactor = Reactor(asyncio.get_running_loop(), Limits(drain_messages_max=5, drain_s_max=1000))
         with zmq.Context() as context:
             pairs = [Pair(context, reactor, channel, log, channel.value) for channel in reversed(Channel)]
             for pair in pairs:
                 pair.fill(20)
-            await until(log, 80)
+            await log.until(lambda: len(log.entries) == 80)
             for pair in pairs:
                 pair.close()
-        rounds = [log[start : start + 20] for start in range(0, 80, 20)]
+        rounds = [log.entries[start : start + 20] for start in range(0, 80, 20)]
         assert all(turn == [channel.value for channel in Channel for _ in range(5)] for turn in rounds)
 
     asyncio.run(body())
@@ -62,15 +56,15 @@ def test_a_flood_yields_after_its_budget_and_control_goes_first():
 
 def test_time_is_a_budget_too_and_one_message_is_always_read():
     async def body() -> None:
-        log: list[str] = []
+        log = Log[str]()
         reactor = Reactor(asyncio.get_running_loop(), Limits(drain_s_max=1e-9))
         with zmq.Context() as context:
             data = Pair(context, reactor, Channel.DATA, log, "data")
             gossip = Pair(context, reactor, Channel.GOSSIP, log, "gossip")
             data.fill(5)
             gossip.fill(5)
-            await until(log, 10)
-            assert log == ["gossip", "data"] * 5
+            await log.until(lambda: len(log.entries) == 10)
+            assert log.entries == ["gossip", "data"] * 5
             data.close()
             gossip.close()
 
@@ -80,29 +74,33 @@ def test_time_is_a_budget_too_and_one_message_is_always_read():
 def test_a_handler_that_raises_does_not_silence_the_socket():
     async def body() -> None:
         loop = asyncio.get_running_loop()
-        raised: list[dict[str, object]] = []
-        loop.set_exception_handler(lambda loop, context: raised.append(context))
-        log: list[str] = []
+        raised = Log[object]()
+        loop.set_exception_handler(lambda loop, context: raised(context["exception"]))
+        log = Log[str]()
         reactor = Reactor(loop, Limits())
         with zmq.Context() as context:
             pair = Pair(context, reactor, Channel.DATA, log, "x")
-            read, pair.pump._read = pair.pump._read, lambda: (pair.near.recv(zmq.NOBLOCK), 1 / 0)
+            read = pair.pump._read
+
+            def stumble() -> None:
+                pair.near.recv(zmq.NOBLOCK)
+                raise ZeroDivisionError
+
+            pair.pump._read = stumble
             pair.fill(3)
-            async with asyncio.timeout(20):
-                while len(raised) < 3:
-                    await asyncio.sleep(0)
+            await raised.until(lambda: len(raised.entries) == 3)
             pair.pump._read = read
             pair.fill(1)
-            await until(log, 1)
+            await log.until(lambda: bool(log.entries))
             pair.close()
-        assert all(isinstance(context["exception"], ZeroDivisionError) for context in raised)
+        assert all(isinstance(error, ZeroDivisionError) for error in raised.entries)
 
     asyncio.run(body())
 
 
 def test_a_closed_pump_is_not_called_again():
     async def body() -> None:
-        log: list[str] = []
+        log = Log[str]()
         reactor = Reactor(asyncio.get_running_loop(), Limits())
         with zmq.Context() as context:
             pair = Pair(context, reactor, Channel.DATA, log, "x")
@@ -110,7 +108,7 @@ def test_a_closed_pump_is_not_called_again():
             pair.close()
             pair.pump.close()
             await asyncio.sleep(0)
-        assert log == []
+        assert log.entries == []
 
     asyncio.run(body())
 

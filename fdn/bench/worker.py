@@ -1,0 +1,152 @@
+"""The measured processes: how the measuring side starts one and talks to it, and what runs inside.
+
+Two processes exchange the messages that are measured, and a third tells them when. It speaks to each over its standard
+streams, one JSON object a line each way, so that nothing of the control goes through the sockets under test. A worker
+ends when its standard input does: even SIGKILL of the measuring side leaves none behind.
+"""
+
+import contextlib
+import importlib
+import json
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+from fdn.errors import Error
+
+__all__ = ("ROLES", "Worker", "exchange", "main")
+
+# Role -> where it lives: a function of its arguments and of `exchange`.
+ROLES: Final[Mapping[str, str]] = {
+    "node-receiver": "fdn.bench.nodes:receiver",
+    "node-sender": "fdn.bench.nodes:sender",
+    "raw-receiver": "fdn.bench.raw:receiver",
+    "raw-sender": "fdn.bench.raw:sender",
+}
+_READY_S: Final = 30.0
+_END_S: Final = 3.0
+
+Exchange = Callable[[Mapping[str, Any]], dict[str, Any] | None]
+
+
+class Worker:
+    """One measured process. A context manager: it is ended with the block, by its process id.
+
+    Args:
+        role: Of `ROLES`.
+        **arguments: For the role; plain values.
+
+    Attributes:
+        ready: What it said when it was ready.
+    """
+
+    def __init__(self, role: str, **arguments: Any) -> None:
+        self.role = role
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "fdn.bench.worker", role, json.dumps(arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            process_group=0,  # Ctrl-C is for the measuring side, which then ends this process
+        )
+        try:
+            self.ready = self._answer(_READY_S)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> "Worker":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def tell(self, order: str, **arguments: Any) -> None:
+        """Give an order, whose answer is fetched with `answer`."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps({"order": order, **arguments}).encode() + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise self._ended() from None
+
+    def answer(self, timeout_s: float) -> dict[str, Any]:
+        """The answer to the last order.
+
+        Raises:
+            Error: The worker has ended, or takes too long.
+        """
+        return self._answer(timeout_s)
+
+    def ask(self, order: str, timeout_s: float, **arguments: Any) -> dict[str, Any]:
+        """Give an order and wait for its answer."""
+        self.tell(order, **arguments)
+        return self._answer(timeout_s)
+
+    def close(self) -> None:
+        """End it. Idempotent."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+        try:
+            self._process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        except BaseException:  # a second Ctrl-C: it still must not be left behind
+            self._process.kill()
+            self._process.wait()
+            raise
+        finally:
+            self._process.stdout.close()
+
+    def _answer(self, timeout_s: float) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        if not select.select([self._process.stdout], [], [], timeout_s)[0]:
+            raise Error(f"the {self.role} process did not answer within {timeout_s:g} s", hint="is the machine busy?")
+        line = self._process.stdout.readline()
+        if not line:
+            raise self._ended()
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def _ended(self) -> Error:
+        status = self._process.wait()
+        return Error(f"the {self.role} process ended with status {status}", hint="what it wrote is above")
+
+
+def exchange(answer: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Inside a worker: answer, and wait for the next order; None when there will be none."""
+    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.flush()
+    line = sys.stdin.readline()
+    return json.loads(line) if line else None
+
+
+def orders(first_answer: Mapping[str, Any], carry_out: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Inside a worker that only ever waits for orders: carry them out until there are no more."""
+    answer: Mapping[str, Any] = first_answer
+    while (order := exchange(answer)) is not None:
+        answer = carry_out(order)
+
+
+def until(limit: int, seconds: float, step: int) -> Iterator[int]:
+    """Numbers below `limit`, until `seconds` have passed; the clock is read once every `step` of them."""
+    ends_at = time.perf_counter() + seconds
+    number = 0
+    while number < limit and time.perf_counter() < ends_at:
+        yield from range(number, min(number + step, limit))
+        number += step
+
+
+def main() -> None:
+    """One worker: role and arguments are on the command line."""
+    module, _, function = ROLES[sys.argv[1]].partition(":")
+    getattr(importlib.import_module(module), function)(**json.loads(sys.argv[2]))
+
+
+if __name__ == "__main__":
+    main()

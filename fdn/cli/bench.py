@@ -1,0 +1,105 @@
+"""`fdn bench`: what this machine carries, beside bare pyzmq in the same run."""
+
+import sys
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+import click
+
+from fdn.cli.options import Invocation, duration, output_options, target_options
+from fdn.cli.output import Column, note
+from fdn.units import parse_size
+
+__all__ = ("command",)
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+_HANDLERS: Final = {"def": ("def",), "async": ("async",), "both": ("def", "async")}
+
+
+def _size(text: str) -> int:
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def _options(command: _Command) -> _Command:
+    for option in (
+        click.option("--transport", type=click.Choice(["tcp", "ipc"]), default="tcp", show_default=True),
+        click.option("--handler", type=click.Choice(list(_HANDLERS)), default="both", show_default=True),
+        click.option(
+            "--count", type=click.IntRange(1), help="Messages for each figure, over all rounds, in place of a duration."
+        ),
+        click.option(
+            "--duration", type=duration, default="3s", show_default=True, help="For each figure, over all rounds."
+        ),
+        target_options,
+        output_options,
+    ):
+        command = option(command)
+    return command
+
+
+@click.group("bench")
+def command() -> None:
+    """Measure casts and calls between two processes, beside bare pyzmq."""
+
+
+@command.command("cast")
+@_options
+@click.option("--size", type=_size, default="100", show_default=True, help="Bytes of data in each message.")
+@click.pass_obj
+def cast(invocation: Invocation, /, **options: Any) -> None:
+    """Send one-way messages, each awaited singly and counted in the receiver's handler.
+
+    A `def` handler takes bytes, an `async def` one a Struct; bare pyzmq sends the same size from PUSH to PULL. All take
+    turns in five rounds, and medians are reported.
+    """
+    from fdn.bench.cast import measure_cast
+
+    _report(invocation, measure_cast(_plan(invocation, **options)), ("messages_per_s", "sent", "lost", "wire_bytes"))
+
+
+@command.command("call")
+@_options
+@click.option("--size", type=_size, default="64", show_default=True, help="Bytes of data, there and back.")
+@click.option("--in-flight", type=click.IntRange(1, 65536), default=256, show_default=True, help="Calls at once.")
+@click.pass_obj
+def call(invocation: Invocation, /, **options: Any) -> None:
+    """Make calls: one at a time for the latency, many at once for the rate.
+
+    A `def` handler echoes bytes, an `async def` one a Struct; bare pyzmq echoes the same size between two blocking
+    DEALERs. All take turns in five rounds, and medians are reported.
+    """
+    from fdn.bench.call import measure_call
+
+    _report(invocation, measure_call(_plan(invocation, **options)), ("calls_per_s", "p50_us", "p99_us"))
+
+
+def _plan(invocation: Invocation, *, duration: float, handler: str, **options: Any) -> Any:
+    from fdn.bench.plan import ANSWER_S, Plan
+
+    if invocation.join or invocation.context:
+        raise click.UsageError(
+            "this version measures two processes of its own; leave out --join and --context (measuring a running cluster "
+            "comes with a later one)"
+        )
+    if not 0.05 <= duration <= ANSWER_S:
+        raise click.BadParameter(f"{duration:g} s: expected 50ms to {ANSWER_S:g}s", param_hint="--duration")
+    if not 1 <= options["size"] <= 1024 * 1024:
+        raise click.BadParameter(f"{options['size']} bytes: expected 1 to 1MiB", param_hint="--size")
+    say = note if sys.stderr.isatty() else lambda text: None
+    return Plan(duration_s=duration, handlers=_HANDLERS[handler], say=say, **options)
+
+
+def _report(invocation: Invocation, result: dict[str, Any], keys: tuple[str, ...]) -> None:
+    if invocation.is_json:
+        invocation.emit(result)
+        return
+    rows = [{"what": f"fdn, {result['handler']} handler", **result}]
+    rows += [{"what": "fdn, async handler", **result["async"]}] if "async" in result else []
+    rows += [{"what": "bare pyzmq", **result["raw"]}]
+    invocation.emit(rows, Column("what", " "), *(Column(key, show=lambda value: f"{value:,.0f}") for key in keys))
+    note(
+        f"{result['size']} bytes over {result['transport']}, two processes each; medians of {len(result['rounds'])} rounds"
+    )
