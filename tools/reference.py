@@ -139,7 +139,7 @@ def _cli() -> Iterator[str]:
     yield "These options may stand before or after a command's name:"
     yield ""
     context = click.Context(command_root, info_name="fdn")
-    yield from _options(command_root, context)
+    yield from _options(command_root)
     shared = {opt for param in command_root.params for opt in param.opts}
     for name in command_root.list_commands(context):
         command = command_root.get_command(context, name)
@@ -164,19 +164,31 @@ def _command(command: click.Command, context: click.Context, shared: set[str]) -
         return
     usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
     yield from ("", f"## `{context.command_path}`", "", "```text", usage, "```", "")
-    yield inspect.cleandoc(command.help or "").replace("\b\n", "")
-    own = list(_options(command, context, shared))
+    yield "\n".join(line.strip() for line in (command.help or "").splitlines()).strip()
+    own = list(_options(command, shared))
     if own:
         yield ""
         yield from own
 
 
-def _options(command: click.Command, context: click.Context, without: set[str] = frozenset()) -> Iterator[str]:  # type: ignore[assignment]
+def _options(command: click.Command, without: set[str] = frozenset()) -> Iterator[str]:  # type: ignore[assignment]
     for param in command.params:
-        record = None if without & {*param.opts} else param.get_help_record(context)
-        if record is not None:
-            flags, text = record
-            yield f"- `{flags}`: {text}".rstrip(": ")
+        if not isinstance(param, click.Option) or param.hidden or without & {*param.opts}:
+            continue
+        # Not click's own rendering, which differs from release to release.
+        flags = " / ".join(", ".join(names) for names in (param.opts, param.secondary_opts) if names)
+        default = param.default if isinstance(param.default, str | int | float) and not param.is_flag else None
+        text = " ".join(filter(None, (param.help, f"(default {default})" if default not in (None, "") else "")))
+        yield f"- `{f'{flags} {_metavar(param)}'.strip()}`: {text}".rstrip(": ")
+
+
+def _metavar(param: click.Option) -> str:
+    if param.is_flag or param.count:
+        return ""
+    if isinstance(param.type, click.Choice):
+        return "|".join(map(str, param.type.choices))
+    name = "N" if isinstance(param.type, click.IntRange) else param.type.name.strip("_").upper()
+    return param.metavar or name
 
 
 # -- errors

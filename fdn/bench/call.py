@@ -12,8 +12,8 @@ def measure_call(plan: Plan) -> dict[str, Any]:
     """Start the processes, measure in rounds, and end them.
 
     Returns:
-        For the first kind of handler `calls_per_s` (`in_flight` at once) and `p50_us`, `p99_us` (one at a time), each the
-        median of the rounds; the same for a second kind under `async`, and for bare pyzmq under `raw`; and every
+        For the first kind of handler `calls_per_s` (`in_flight` at once) and `p50_us`, `p99_us` (one at a time), each
+        the median of the rounds; the same for a second kind under `async`, and for bare pyzmq under `raw`; and every
         round's figures under `rounds`.
     """
     results: dict[str, list[dict[str, Any]]] = {kind: [] for kind in (*plan.handlers, "raw")}

@@ -25,4 +25,5 @@ def latency(durations_s: list[float]) -> dict[str, Any]:
 
 def median_of(rounds: Iterable[dict[str, Any]], key: str, digits: int = 0) -> float:
     """The median over rounds of one figure: a round that a busy machine has spoilt does not count."""
-    return round(statistics.median(item[key] for item in rounds), digits or None)
+    middle: float = statistics.median(item[key] for item in rounds)
+    return round(middle, digits or None)

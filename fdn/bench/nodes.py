@@ -1,14 +1,14 @@
 """Two fdn nodes in two processes, as the bench commands drive them.
 
-The receiver serves a `def` handler that takes bytes and an `async def` one that takes a Struct, once for casts and once for
-calls. Each cast is an `await node.cast(...)` of its own, and is counted in the handler.
+The receiver serves a `def` handler that takes bytes and an `async def` one that takes a Struct, once for casts and once
+for calls. Each cast is an `await node.cast(...)` of its own, and is counted in the handler.
 """
 
 import asyncio
 import functools
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -90,31 +90,29 @@ def sender(endpoint: str, join: str) -> None:
             answer: Mapping[str, Any] = {}
             # In a thread, so that the loop keeps turning between rounds.
             while (order := await asyncio.to_thread(exchange, answer)) is not None:
-                kind = order.pop("order")
-                answer = await {"cast": _cast, "latency": _one_at_a_time, "calls": _many}[kind](node, **order)
+                answer = await _WORK[order.pop("order")](node, **order)
 
     _run(run)
 
 
-def _run(main: Callable[[], Awaitable[None]]) -> None:
+def _run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     sys.setswitchinterval(SWITCH_INTERVAL_S)  # as `fdn node run` does
-    asyncio.run(main())  # type: ignore[arg-type]  # a coroutine function, as all of ours are
+    asyncio.run(main())
 
 
 async def _cast(node: Node, handler: str, size: int, seconds: float, count: int | None) -> dict[str, Any]:
     data = bytes(size)
-    cast, sent = node.cast, 0
+    cast, number = node.cast, -1
     before, _ = await node.call("bench.tally", {"handler": handler, "expected": 0})
     bytes_before = await _bytes_sent(node)
     started = time.perf_counter()
     if handler == "def":
-        for _ in until(count or sys.maxsize, seconds, 256):
+        for number in until(count or sys.maxsize, seconds, 256):  # noqa: B007 - read after the loop
             await cast("bench.take", data)
-            sent += 1
     else:
         for number in until(count or sys.maxsize, seconds, 256):
             await cast("bench.take-async", Sample(number, data))
-            sent += 1
+    sent = number + 1
     wanted = {"handler": handler, "expected": before + sent}
     total, idle_s = await node.call("bench.tally", wanted, timeout=_TALLY_TIMEOUT_S)
     elapsed_s = time.perf_counter() - started - idle_s
@@ -161,6 +159,13 @@ def _call_of(node: Node, handler: str, size: int) -> Callable[[int], Awaitable[A
         typed = functools.partial(node.call, "bench.echo", data, returns=bytes)
         return lambda number: typed()
     return lambda number: node.call("bench.echo-async", Sample(number, data), returns=Sample)
+
+
+_WORK: Final[Mapping[str, Callable[..., Awaitable[dict[str, Any]]]]] = {
+    "cast": _cast,
+    "latency": _one_at_a_time,
+    "calls": _many,
+}
 
 
 async def _bytes_sent(node: Node) -> int:

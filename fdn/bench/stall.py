@@ -6,6 +6,7 @@ counts who suspects whom.
 """
 
 import asyncio
+import contextlib
 import dataclasses
 import gc
 import math
@@ -18,7 +19,7 @@ from typing import Any
 from fdn.app import App
 from fdn.context import Context
 from fdn.demo.local_cluster import ClusterPlan, LocalCluster
-from fdn.errors import Error
+from fdn.errors import Error, Unreachable
 from fdn.messaging.retry import Retry
 from fdn.node import Node
 
@@ -28,6 +29,7 @@ app = App("stall")
 _CALL_PAUSE_S = 0.01
 _PING_PAUSE_S = 0.02
 _CALL_TIMEOUT_S = 1.0
+_BLOCK_TIMEOUT_S = 120.0
 _QUIET_S = 1.0  # measured after the victim is back, so that late consequences count too
 
 # name -> (method of the service below, argument)
@@ -84,7 +86,7 @@ class Outcome:
     """What one scenario did.
 
     Attributes:
-        blocked_s: How long the handler was stuck, as it measured itself.
+        blocked_s: How long the handler was stuck, as it measured itself; None if it was declared dead meanwhile.
         suspicions: Suspicions raised by any node meanwhile.
         deaths: Deaths declared by any node meanwhile.
         avoided_after_ms: From the call that blocks to the driver's view saying `stalled`; None if it never did.
@@ -99,7 +101,7 @@ class Outcome:
         control_max_ms: The longest.
     """
 
-    blocked_s: float = 0.0
+    blocked_s: float | None = 0.0
     suspicions: int = 0
     deaths: int = 0
     avoided_after_ms: float | None = None
@@ -146,7 +148,11 @@ async def _run(driver: Node, method: str, argument: float) -> Outcome:
             group.create_task(_ping(driver, ping_s)),
             group.create_task(_watch(driver, outcome)),
         ]
-        outcome.blocked_s = await driver.call(f"stall.{method}@n1", argument, timeout=120.0)
+        try:
+            outcome.blocked_s = await driver.call(f"stall.{method}@n1", argument, timeout=_BLOCK_TIMEOUT_S)
+        except Unreachable:  # it was declared dead while it was stuck, so its answer had nowhere to come to
+            outcome.blocked_s = None
+        await _until_alive(driver)
         await _pause(_QUIET_S)
         for task in side:
             task.cancel()
@@ -173,7 +179,10 @@ async def _call(driver: Node, outcome: Outcome, taken_s: list[float]) -> None:
 
 async def _ping(driver: Node, taken_s: list[float]) -> None:
     while True:
-        taken_s.append(await driver.ping("n1", "coordination", timeout=60.0))
+        started = asyncio.get_running_loop().time()
+        with contextlib.suppress(Error):  # counted with the time it took to fail
+            await driver.ping("n1", "coordination", timeout=60.0)
+        taken_s.append(asyncio.get_running_loop().time() - started)
         await _pause(_PING_PAUSE_S)
 
 
@@ -184,6 +193,11 @@ async def _watch(driver: Node, outcome: Outcome) -> None:
         if any(member.name == "n1" and member.state == "stalled" for member in driver.members()):
             outcome.avoided_after_ms = (loop.time() - started) * 1000
         await _pause(_PING_PAUSE_S / 4)
+
+
+async def _until_alive(driver: Node) -> None:
+    while not any(member.name == "n1" and member.reachable for member in driver.members()):
+        await _pause(_PING_PAUSE_S)
 
 
 async def _accusations(driver: Node) -> tuple[int, int]:
@@ -211,4 +225,6 @@ def _spread_ms(taken_s: list[float]) -> tuple[float, float, float]:
     ordered = sorted(taken_s)
     if not ordered:
         return 0.0, 0.0, 0.0
-    return tuple(round(ordered[min(int(len(ordered) * share), len(ordered) - 1)] * 1000, 2) for share in (0.5, 0.99, 1.0))  # type: ignore[return-value]
+    return tuple(
+        round(ordered[min(int(len(ordered) * share), len(ordered) - 1)] * 1000, 2) for share in (0.5, 0.99, 1.0)
+    )  # type: ignore[return-value]

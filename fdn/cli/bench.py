@@ -81,8 +81,7 @@ def _plan(invocation: Invocation, *, duration: float, handler: str, **options: A
 
     if invocation.join or invocation.context:
         raise click.UsageError(
-            "this version measures two processes of its own; leave out --join and --context (measuring a running cluster "
-            "comes with a later one)"
+            "this version measures two processes of its own, not a running cluster: leave out --join and --context"
         )
     if not 0.05 <= duration <= ANSWER_S:
         raise click.BadParameter(f"{duration:g} s: expected 50ms to {ANSWER_S:g}s", param_hint="--duration")
@@ -100,6 +99,4 @@ def _report(invocation: Invocation, result: dict[str, Any], keys: tuple[str, ...
     rows += [{"what": "fdn, async handler", **result["async"]}] if "async" in result else []
     rows += [{"what": "bare pyzmq", **result["raw"]}]
     invocation.emit(rows, Column("what", " "), *(Column(key, show=lambda value: f"{value:,.0f}") for key in keys))
-    note(
-        f"{result['size']} bytes over {result['transport']}, two processes each; medians of {len(result['rounds'])} rounds"
-    )
+    note(f"{result['size']} bytes over {result['transport']}; medians of {len(result['rounds'])} interleaved rounds")

@@ -196,6 +196,18 @@ async def test_metas_heavier_than_a_frame_are_sent_one_by_one():
 
 
 @on_loop
+async def test_deadlines_are_what_is_left_when_the_batch_is_encoded():
+    wire = Wire()
+    wire._now = lambda: 10.0
+    for number, deadline_at in enumerate((12.5, 10.0001, 10.0, 0.0)):
+        wire.send(cast(number), deadline_at)
+    wire._now = lambda: 10.00005
+    wire.open()
+    envelopes, _ = decode_batch(wire.frames[0])
+    assert [(envelope.id, envelope.deadline_ms) for envelope in envelopes] == [(0, 2499), (1, 1), (3, 0)]
+
+
+@on_loop
 async def test_closing_with_linger_waits_for_what_may_still_leave():
     wire = Wire()
     wire.send(cast(1))

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import fdn
+from tests.unit.fdn.cli.fakes import FakeCluster
 
 
 @pytest.fixture(autouse=True)
@@ -18,3 +19,11 @@ def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(fdn.__file__).parents[1]))
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
+    """A cluster without processes: the commands' clients reach it in place of the network."""
+    fake = FakeCluster()
+    monkeypatch.setattr("fdn.client.Client", fake.client)
+    return fake

@@ -13,6 +13,9 @@ from transports.channel import Channel
 from transports.endpoint import Endpoint
 from transports.limits import Limits
 from transports.transport import EventKind
+from transports.wire.batch import encode_batch
+from transports.wire.envelope import Envelope, Kind
+from transports.zmq.connection import ZmqConnection
 
 BRISK = Limits(
     connect_timeout_s=0.2,
@@ -144,6 +147,26 @@ async def test_closing_while_it_resolves_leaves_no_task(rig: Rig):
     await asyncio.sleep(0)
     assert dialled.events.kinds == []
     assert len(asyncio.all_tasks()) == 1
+
+
+@scenario
+async def test_last_words_are_heard_even_when_the_end_is_noticed_first(rig: Rig):
+    with zmq.Context() as context:
+        router = context.socket(zmq.ROUTER)
+        router.set(zmq.RCVTIMEO, 10_000)
+        router.bind("tcp://127.0.0.1:0")
+        dialled = Dialled(rig.transport(), router.get_string(zmq.LAST_ENDPOINT).rstrip("\0"))
+        connection = (await dialled.connected()).connection
+        assert isinstance(connection, ZmqConnection)
+        # From here on the loop does not run: the message and the end of the connection both wait to be noticed.
+        connection.send(cast(1))
+        source, _ = router.recv_multipart()
+        router.send_multipart([source, encode_batch([Envelope(Kind.BYE)])])
+        router.close(10_000)
+    assert connection._monitor._socket.poll(10_000)
+    connection._monitor._pump.turn()
+    assert [envelope.kind for envelope in dialled.inbox.envelopes] == [Kind.BYE]
+    assert dialled.events.kinds == [EventKind.CONNECTED, EventKind.CLOSED]
 
 
 @scenario
