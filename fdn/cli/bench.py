@@ -42,7 +42,7 @@ def _options(command: _Command) -> _Command:
 
 @click.group("bench")
 def command() -> None:
-    """Measure casts and calls between two processes, beside bare pyzmq."""
+    """Measure casts and calls, beside bare pyzmq."""
 
 
 @command.command("cast")

@@ -39,7 +39,7 @@ _COLUMNS: Final = (
 @click.argument("name", required=False)
 @click.pass_obj
 def command(invocation: Invocation, /, status: str | None, watch: bool, name: str | None) -> None:
-    """List the members of the cluster, as the node that answers sees them.
+    """List the members of the cluster, as one node sees them.
 
     The dead and those who left are listed for as long as they are remembered. NAME shows one member, by name or id.
     """

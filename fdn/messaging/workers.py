@@ -119,7 +119,8 @@ class Workers:
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if tasks:
+            await asyncio.wait(tasks)  # not `gather`, which cannot be left while a handler will not be cancelled
 
     def _wake_one(self) -> None:
         while self._resting:

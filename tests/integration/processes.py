@@ -170,13 +170,15 @@ class Cluster:
             preexec_fn=_ordinary_interrupt,
         )
 
-    def spawn(self, *arguments: str, errors: Path | None = None) -> "subprocess.Popen[str]":
-        """Start one `fdn` command; it is ended with the test."""
+    def spawn(
+        self, *arguments: str, errors: Path | None = None, environment: Mapping[str, str] | None = None
+    ) -> "subprocess.Popen[str]":
+        """Start one `fdn` command; it is ended with the test. `environment` is added to the cluster's own."""
         with (errors or self.folder / "stderr").open("a") as stream:
             process = subprocess.Popen(
                 [sys.executable, "-m", "fdn.cli", *arguments],
                 cwd=self.folder,
-                env=self.environment,
+                env={**self.environment, **(environment or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=stream,

@@ -335,6 +335,8 @@ class Swim:
             return
         if self._membership.live_count == 1 and (before is None or before.status not in _LIVE):
             self._push_pull_at = now + self._push_pull_pause_s()
+        if before is not None and after.incarnation[0] > before.incarnation[0]:
+            self._told_all.pop(peer, None)  # it has been started again, and knows nothing of what its former life was told
         self._prober.watch(peer, now)
         if after.status is Status.SUSPECT:
             self._suspicion_count += 1

@@ -27,6 +27,7 @@ _HANDSHAKE_FAILURES = {
     int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL): "it does not speak ZMTP as we do",
     int(zmq.EVENT_HANDSHAKE_FAILED_AUTH): "it refused our key",
 }
+_NEVER_MS = 2**31 - 1  # the most that the option takes
 
 
 class _State(enum.Enum):
@@ -39,9 +40,11 @@ class _State(enum.Enum):
 class ZmqConnection(Outbox):
     """See `transports.transport.Connection`.
 
-    `RECONNECT_IVL=-1`: libzmq never dials again by itself, so no queue of an earlier life ever reaches a peer that was
-    restarted. `IMMEDIATE=1`: the socket takes frames only once the handshake is done; until then they wait in the
-    outbox, where they expire and are counted.
+    No queue of an earlier life may reach a peer that was restarted, so libzmq must never dial again by itself.
+    `RECONNECT_IVL=-1` says so, but then libzmq (4.3.5) also throws away what it has received and we have not read when
+    the peer closes: last replies, a REFUSED, a BYE. So does `IMMEDIATE=1`. Instead it is told to wait 24 days, and the
+    socket is closed with the first word of a disconnection. Frames are held back in the outbox, where they expire and
+    are counted, until the handshake is done.
 
     Raises:
         EndpointInvalid: libzmq will not dial it.
@@ -68,8 +71,7 @@ class ZmqConnection(Outbox):
         self._targets: list[Endpoint] = []
         self._task: asyncio.Task[None] | None = None
         self._socket = make_socket(context, zmq.DEALER, channel, endpoint, limits)
-        self._socket.set(zmq.RECONNECT_IVL, -1)
-        self._socket.set(zmq.IMMEDIATE, 1)
+        self._socket.set(zmq.RECONNECT_IVL, _NEVER_MS)
         # Our own timers tell "no answer" from "refused"; libzmq's would only say that it failed, at the same moment.
         self._socket.set(zmq.HANDSHAKE_IVL, 0)
         self._monitor = Monitor(reactor, self._socket, channel, self._on_monitor)
@@ -124,6 +126,8 @@ class ZmqConnection(Outbox):
         return False
 
     def _on_writable(self) -> None:
+        if self._state is not _State.CONNECTED:
+            return
         if self._held:
             frames, self._held = self._held, deque()
             for frame in frames:  # those that meet EAGAIN once more are held once more, in order
@@ -168,6 +172,7 @@ class ZmqConnection(Outbox):
                 self._state = _State.CONNECTED
                 self._timer.cancel()
                 self._on_event(ConnectionEvent(EventKind.CONNECTED, self.endpoint))
+                self._on_writable()
             case _State.GREETING if event in _HANDSHAKE_FAILURES:
                 self._finish(EventKind.FAILED, f"{_HANDSHAKE_FAILURES[event]} ({_reason(event, value)})")
             case _State.GREETING if event == zmq.EVENT_DISCONNECTED:
@@ -191,6 +196,7 @@ class ZmqConnection(Outbox):
         target = self._targets.pop(0)
         kind, detail = await probe(target)
         self._task = None
+        self._socket.disconnect(str(target))  # or frames would be dealt out to it too
         if not self._targets:
             self._finish(kind, detail)
             return

@@ -7,6 +7,7 @@ import asyncio
 import functools
 import random
 import selectors
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -26,14 +27,20 @@ from transports.wire.handshake import Hello, Identity, Role, Welcome
 __all__ = ("Mallory", "Recorder", "VirtualLoop", "World", "body", "hello", "until", "virtual")
 
 
+_REAL_S_MAX = 20.0  # a loop that never comes to rest would otherwise swallow whatever is meant to end the test
+
+
 class _JumpingSelector(selectors.DefaultSelector):
     """Instead of waiting, it lets the time pass."""
 
     def __init__(self) -> None:
         super().__init__()
         self.now = 1000.0
+        self._ends_at = time.monotonic() + _REAL_S_MAX
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if time.monotonic() > self._ends_at:
+            raise RuntimeError(f"{_REAL_S_MAX:g} real seconds brought no end, at {self.now - 1000.0:.3f} virtual ones")
         ready = super().select(0)
         if not ready and timeout is None:
             raise RuntimeError("nothing is left that could ever wake the loop")
@@ -157,6 +164,13 @@ class World:
                 listener.close()
             for connection in list(transport.connections):
                 connection.close()
+        node._control._closed = True
+        node._control._set_timer()
+        for timer in (node._control._timer, node._data._sweep):
+            if timer is not None:
+                timer.cancel()
+        assert node._identity is not None
+        node._identity.release()
         self.nodes.remove(node)
 
     def cut(self, one: fdn.Node, other: fdn.Node) -> None:

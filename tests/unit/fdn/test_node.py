@@ -52,10 +52,9 @@ async def test_join_when_all_but_one_seed_are_down():
 async def test_a_base_address_and_a_coordination_endpoint_are_the_same_seed():
     async with World() as world:
         await world.start("n1")
-        second = await world.start("n2", join=("memory://n1",))
-        third = await world.start("n3", join=("memory://n1.coordination",))
-        assert len(second.members()) == 2
-        assert len(third.members()) == 3
+        for name, seed in (("n2", "memory://n1"), ("n3", "memory://n1.coordination")):
+            node = await world.start(name, join=(seed,))
+            assert names_by_status(node)["n1"] == "alive"
 
 
 @virtual
@@ -114,7 +113,7 @@ async def test_the_name_of_a_node_that_was_just_killed_is_free_soon():
         first = await world.start("n1")
         world.crash(await world.start("n2"))
         again = await world.start("n2", bind="memory://elsewhere")
-        assert [m.status for m in again.members()] == ["alive", "alive"]
+        assert sorted(m.status for m in again.members() if m.name == "n2")[0] == "alive"
         await until(lambda: sorted(m.status for m in first.members() if m.name == "n2") == ["alive", "dead"])
 
 
@@ -224,8 +223,6 @@ async def test_a_node_with_a_data_directory_is_one_member_over_its_lives(tmp_pat
         second = await world.start("n2", data_dir=str(tmp_path))
         kept = second.id
         world.crash(second)
-        second.facts()
-        second._identity.release()  # type: ignore[union-attr]  # what the system does when a process ends
         again = await world.start("n2", data_dir=str(tmp_path))
         assert again.id == kept
         await until(lambda: [m.incarnation[0] for m in first.members() if m.name == "n2" and m.reachable] == [2])
@@ -406,13 +403,15 @@ async def test_a_handler_that_will_not_be_cancelled_does_not_hold_up_the_stop(ca
         second = await world.start("n2")
         call = asyncio.create_task(second.call("stubborn", timeout=60))
         await until(lambda: first._dispatcher.stats().running)
-        await asyncio.wait_for(first.stop(), 5)
-        assert "did not stop within" in caplog.text
-        assert not [name for name in world.network.listeners if "n1" in name]
-        await until(lambda: names_by_status(second)["n1"] == "left")
-        with pytest.raises(fdn.Unreachable):
-            await call
-        release.set()
+        try:
+            await asyncio.wait_for(first.stop(), 5)
+            assert "did not stop within" in caplog.text
+            assert not [name for name in world.network.listeners if "n1" in name]
+            await until(lambda: names_by_status(second)["n1"] == "left")
+            with pytest.raises(fdn.Unreachable):
+                await call
+        finally:
+            release.set()
 
 
 @virtual

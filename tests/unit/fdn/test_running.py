@@ -56,7 +56,7 @@ def run(node: FakeNode, **hooks: Any) -> int:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_signal_drains(number: int) -> None:
     before = signal.getsignal(number)
-    node, said = FakeNode(), []
+    node, said = FakeNode(), list[str]()
     assert run(node, on_ready=lambda node: send(number), say=said.append) == 0
     assert node.done == ["start", "stop"]
     assert said == [f"{signal.Signals(number).name}: node n1 drains and leaves; once more to end at once"]
@@ -73,7 +73,7 @@ def test_a_signal_during_the_start_gives_it_up() -> None:
         send(signal.SIGTERM)
         await asyncio.Event().wait()
 
-    node, said = FakeNode(start), []
+    node, said = FakeNode(start), list[str]()
     assert run(node, say=said.append) == INTERRUPTED
     assert node.done == ["start", "cancelled"]
     assert said == ["SIGTERM: the start is given up"]
@@ -117,8 +117,8 @@ APP = """
 import os, signal, sys, threading, fdn
 app = fdn.App()
 
-@app.service("stuck")
-class Stuck: pass
+@app.service("one")
+def one() -> int: return 1
 
 import fdn.node
 start = fdn.node.Node.start

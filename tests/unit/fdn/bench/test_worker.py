@@ -31,9 +31,15 @@ def test_a_worker_is_a_process_of_its_own_and_ends_with_its_block() -> None:
 
 
 def test_a_failure_does_not_wait_for_the_round() -> None:
-    with pytest.raises(ZeroDivisionError), Worker("raw-receiver", endpoint="tcp://127.0.0.1:*") as worker:
-        worker.tell("count")  # which goes on for ever, for nobody sends
-        raise ZeroDivisionError
+    worker = Worker("raw-receiver", endpoint="tcp://127.0.0.1:*")
+
+    def measure() -> None:
+        with worker:
+            worker.tell("count")  # which goes on for ever, for nobody sends
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        measure()
     assert worker._process.returncode == -9
 
 

@@ -3,7 +3,6 @@ import json
 
 import pytest
 
-from fdn.cli import leave
 from fdn.cli.root import run
 from tests.unit.fdn.cli.fakes import FakeCluster
 
@@ -15,7 +14,7 @@ def two(world: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
     draining: list[dict[str, object]] = []
     world.answers["fdn.node.leave"] = lambda me, payload: draining.append(me)
     # The node is gone by the second look.
-    monkeypatch.setattr(leave.time, "sleep", lambda seconds: [row.update(status="left") for row in draining])
+    monkeypatch.setattr("fdn.cli.leave.time.sleep", lambda seconds: [row.update(status="left") for row in draining])
     return world
 
 
@@ -41,7 +40,7 @@ def test_the_last_node_has_no_witness(two: FakeCluster, capsys: pytest.CaptureFi
 def test_one_that_takes_long_still_drains(
     two: FakeCluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(leave.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr("fdn.cli.leave.time.sleep", lambda seconds: None)
     assert run(["leave", "n2", "--yes", "--json", "--timeout", "50ms"]) == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["status"] == "draining"

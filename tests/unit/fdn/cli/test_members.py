@@ -2,7 +2,6 @@ import json
 
 import pytest
 
-from fdn.cli import members
 from fdn.cli.root import run
 from tests.unit.fdn.cli.fakes import FakeCluster
 
@@ -23,7 +22,7 @@ def test_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[1] == ["n1", "alive", "serving", "yes", "-", "1.0", "tcp://127.0.0.1:7400", "-"]
     assert lines[2][4:6] == ["1.25", "ms"]
     assert lines[3][:4] == ["n3", "dead", "serving", "no"]
-    assert lines[3][5:] == ["2.1", "tcp://127.0.0.1:7420", "no", "answer"]
+    assert lines[3][6:] == ["2.1", "tcp://127.0.0.1:7420", "no", "answer"]
 
 
 @pytest.mark.usefixtures("three")
@@ -59,7 +58,7 @@ def test_watching_shows_each_change_once(
             case "lost":
                 three.members.clear()
 
-    monkeypatch.setattr(members.time, "sleep", step)
+    monkeypatch.setattr("fdn.cli.members.time.sleep", step)
     assert run(["members", "--watch", "--json"]) == 3
     out, err = capsys.readouterr()
     rows = [json.loads(line) for line in out.splitlines()]

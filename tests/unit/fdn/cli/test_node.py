@@ -34,9 +34,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 
 def write_app(name: str) -> None:
-    Path(f"{name}.py").write_text(
-        "import fdn\napp = fdn.App()\n\n\n@app.service('x')\ndef x() -> int:\n    return 1\n\n\nclass Holder:\n    app = app\n"
-    )
+    Path(f"{name}.py").write_text("import fdn\napp = fdn.App()\n\n\nclass Holder:\n    app = app\n")
 
 
 def test_flags_are_settings(started: list[dict[str, Any]]) -> None:
