@@ -75,7 +75,8 @@ class Outbox(abc.ABC):
         self._messages_queued = 0  # all but the open batch
         self._bytes_queued = 0
         self._messages_sent = self._bytes_sent = self._batches_sent = 0
-        self._expired = self._unsendable = self._hwm_hits = self._credit_stalls = 0
+        self._dropped = self._expired = self._unsendable = self._hwm_hits = self._credit_stalls = 0
+        self._dropping = False
         self.full = False
 
     @abc.abstractmethod
@@ -123,6 +124,9 @@ class Outbox(abc.ABC):
         size = _ENVELOPE_BYTES if body is None else len(body) + _ENVELOPE_BYTES
         if size > self._batch_bytes_max:
             self._check_fits(size)
+        if self._bytes_queued >= self._limits.exempt_bytes_max:
+            self._drop_exempt(envelope)
+            return
         exempt = self._exempt
         if (
             not exempt
@@ -173,6 +177,7 @@ class Outbox(abc.ABC):
             unsendable=self._unsendable,
             hwm_hits=self._hwm_hits,
             credit_stalls=self._credit_stalls,
+            dropped=self._dropped,
             queued_messages=self._messages_queued + len(self._open.envelopes),
             queued_bytes=self._bytes_queued + self._open.size,
             batches_received=intake.batches,
@@ -197,6 +202,7 @@ class Outbox(abc.ABC):
 
     def _end(self) -> None:
         """The connection is over: drop what waits, and let nobody wait any longer. Idempotent."""
+        self._dropped += self._messages_queued + len(self._open.envelopes)
         self._ended = self._deferred = True
         self._writable = self.full = False
         self._open = _Queued()
@@ -234,6 +240,17 @@ class Outbox(abc.ABC):
             # What was sent in this pass makes the next one busy too, so that a steady stream is coalesced.
             self._pass_ends = True
             self._loop.call_soon(self._end_pass)
+
+    def _drop_exempt(self, envelope: Envelope) -> None:
+        """Nobody waits to send these, so the bound is kept by dropping: the peer asks and does not read the answers."""
+        self._dropped += 1
+        if not self._dropping:
+            self._dropping = True
+            logger.error(
+                "exempt_bytes_max=%d wait for a peer that does not read; dropping, first an envelope of kind %d",
+                self._limits.exempt_bytes_max,
+                envelope.kind,
+            )
 
     def _make_way(self, size: int) -> None:
         """Let a large envelope travel alone: behind others in one batch it might outgrow the frame."""

@@ -84,6 +84,7 @@ class ConnectionStats:
     bytes_sent: int = 0
     batches_sent: int = 0
     expired: int = 0  # envelopes whose deadline passed before their batch was encoded
+    dropped: int = 0  # envelopes queued here when the connection ended (not what libzmq held), or past `exempt_bytes_max`
     unsendable: int = 0  # envelopes that could not be encoded into one frame
     hwm_hits: int = 0  # sends that met EAGAIN
     credit_stalls: int = 0  # flushes that found no credit
@@ -124,7 +125,7 @@ class Listener(Protocol):
     def stats(self) -> ListenerStats: ...
 
     def close(self) -> None:
-        """Stop listening and drop every connection at once. Idempotent."""
+        """Stop listening and drop every connection, once what was sent has left, or a moment has passed. Idempotent."""
 
 
 class Connection(Protocol):

@@ -278,8 +278,9 @@ class Link:
         dropped = len(self._pending)
         self._pending.clear()
         self.last_failure = failure
-        if self._dialled is not None:
-            dropped += self._dialled.stats().queued_messages
+        if self.state is LinkState.OPEN and self._dialled is not None:
+            stats = self._dialled.stats()  # it has ended, or is about to
+            dropped += stats.dropped + stats.queued_messages
         self._hang_up("")
         self._attempts += 1
         pause = self._rng.uniform(0.5, 1.0) * min(

@@ -557,7 +557,7 @@ async def test_a_service_that_cannot_be_served_fails_the_start():
 
 def run_program(program: str, timeout_s: float = 30.0) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", "-c", textwrap.dedent(program)],
+        [sys.executable, "-c", textwrap.dedent(program)],
         capture_output=True,
         text=True,
         timeout=timeout_s,

@@ -163,8 +163,8 @@ def cast(number: int, body: bytes = b"") -> Envelope:
     return Envelope(Kind.CAST, "t.cast", number, 0, None, body)
 
 
-def reply(number: int) -> Envelope:
-    return Envelope(Kind.REPLY, "", number)
+def reply(number: int, body: bytes | None = None) -> Envelope:
+    return Envelope(Kind.REPLY, "", number, 0, None, body)
 
 
 def body_of(envelope: Envelope) -> Any:

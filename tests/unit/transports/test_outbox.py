@@ -239,3 +239,26 @@ async def test_linger_ends():
     while not wire.shut:
         await turn()
     assert wire.frames == []
+
+
+@on_loop
+async def test_answers_that_a_peer_does_not_read_are_bounded() -> None:
+    wire = Wire(Limits(exempt_bytes_max=1000), room=0)
+    for number in range(100):
+        wire.send_exempt(reply(number, bytes(100)))
+    assert wire.counters().queued_bytes < 1000 + 200
+    assert wire.counters().dropped + wire.counters().queued_messages == 100
+    wire.open()
+    await turn()
+    wire.send_exempt(reply(100))
+    assert wire.ids[-1][-1] == 100  # there is room again
+
+
+@on_loop
+async def test_what_was_queued_when_it_ended_is_counted() -> None:
+    wire = Wire(room=0)
+    wire.send(cast(1))
+    wire.send_exempt(reply(2))
+    wire._end()
+    assert wire.counters().dropped == 2
+    assert wire.counters().queued_messages == 0
