@@ -21,6 +21,9 @@ _VERSIONS = (1, 1)
 _HELLO, _WELCOME, _REFUSED, _BYE, _CALL, _REPLY, _ERROR, _CAST = 1, 2, 3, 4, 5, 6, 7, 11
 _VERSION_OCTET = b"\x01"
 _LINGER_MS = 250
+# libzmq's own "never", -1, ends the whole endpoint with its connection, and with it what has arrived and is not read yet:
+# the last answer of a node that stops.
+_NEVER_MS = 60 * 60 * 1000
 # With no redials, a connection that was refused is closed, and one that was lost is disconnected.
 _LOST = zmq.EVENT_CLOSED | zmq.EVENT_DISCONNECTED
 
@@ -142,7 +145,7 @@ class Client:
             self._context = zmq.Context(io_threads=1)
         socket = self._context.socket(zmq.DEALER)
         socket.linger = 0
-        socket.reconnect_ivl = -1  # a lost connection is an error that the caller sees, not a silent wait
+        socket.reconnect_ivl = _NEVER_MS  # a lost connection is an error that the caller sees, not a silent wait
         socket.ipv6 = "[" in endpoint
         socket.get_monitor_socket(_LOST)
         self._epoch += 1

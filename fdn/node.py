@@ -431,7 +431,8 @@ class Node:
         agreed = fingerprint(
             {"cluster": settings.cluster, "pace": settings.pace, "body_bytes_max": settings.data.body_bytes_max}
         )
-        limits = Limits(frame_bytes_max=settings.data.body_bytes_max + FRAME_SLACK_BYTES)
+        # However small the bodies: the cores' own messages go up to 64 KiB.
+        limits = Limits(frame_bytes_max=max(settings.data.body_bytes_max, FRAME_SLACK_BYTES) + FRAME_SLACK_BYTES)
         self._host: PlaneHost = InlinePlane(self._loop) if self._inline else PlaneThread(f"fdn-control-{kept.name}")
         self._closers.append(self._close_host)
         data_side = LoopSide(self._loop, threading.get_ident(), self._on_view, self._facts.publish, self._on_beat)

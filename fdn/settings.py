@@ -19,6 +19,7 @@ from transports.channel import Channel
 __all__ = (
     "CallSettings",
     "DataSettings",
+    "EventSettings",
     "FactSettings",
     "LinkSettings",
     "LogSettings",
@@ -166,6 +167,31 @@ class CallSettings:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class EventSettings:
+    """`events`: publish and subscribe."""
+
+    KEY: ClassVar[str] = "events"
+
+    # Events that wait in one subscription which does not say itself. Higher rides out longer pauses of its reader;
+    # past it the subscription's policy decides.
+    queue_max: int = _within(8192, 1, 10_000_000)
+
+    # The same in bytes of payload.
+    queue_bytes_max: int = _within(16 * _MIB, 1 * _KIB, 4 * _GIB)
+
+    # Subscriptions of this node, those of its clients included. All their patterns travel in one record to every
+    # member: prefer few wide ones.
+    subscriptions_max: int = _within(1024, 1, 100_000)
+
+    # Seconds that subscribing waits for the members to confirm that they know. Higher waits longer for one that is
+    # busy or cannot be reached, before it is named as unaware.
+    subscribe_timeout_s: float = _within(2.0, 0.01, 3600.0)
+
+    def __post_init__(self) -> None:
+        _check(self, self.KEY)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class FactSettings:
     """`facts`: the stream of what changed (members, links, leader) that programs may follow."""
 
@@ -243,6 +269,7 @@ class Settings:
     links: LinkSettings = dataclasses.field(default_factory=LinkSettings)
     data: DataSettings = dataclasses.field(default_factory=DataSettings)
     calls: CallSettings = dataclasses.field(default_factory=CallSettings)
+    events: EventSettings = dataclasses.field(default_factory=EventSettings)
     facts: FactSettings = dataclasses.field(default_factory=FactSettings)
     log: LogSettings = dataclasses.field(default_factory=LogSettings)
 

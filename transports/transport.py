@@ -125,7 +125,7 @@ class Listener(Protocol):
     def stats(self) -> ListenerStats: ...
 
     def close(self) -> None:
-        """Stop listening and drop every connection, once what was sent has left, or a moment has passed. Idempotent."""
+        """Stop listening and drop every connection at once. Idempotent."""
 
 
 class Connection(Protocol):

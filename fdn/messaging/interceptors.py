@@ -15,23 +15,25 @@ __all__ = ("Dispatch", "Incoming", "Interceptor", "Outgoing", "Send", "compose_d
 
 @dataclasses.dataclass(slots=True)
 class Outgoing:
-    """A call or cast about to be sent. An interceptor may change it."""
+    """A call, cast or event about to be sent. An interceptor may change it."""
 
     target: str
     payload: Any
     is_call: bool
     timeout_s: float | None
+    is_event: bool = False  # `target` is a subject, and the result the number of nodes it was sent to
 
 
 @dataclasses.dataclass(slots=True)
 class Incoming:
-    """A call or cast about to be handled. An interceptor may change its arguments."""
+    """A call, cast or event about to be handled. An interceptor may change its arguments."""
 
     target: str
     arguments: tuple[Any, ...]
     is_call: bool
     context: Context
     handler: Callable[..., Any]
+    is_event: bool = False  # for a subscription with a handler; an iterator has none to be around
 
 
 Send = Callable[[Outgoing], Awaitable[Any]]
@@ -42,7 +44,7 @@ class Interceptor:
     """Override either or both; call `proceed` once to go on, or raise an `fdn.Error` to refuse."""
 
     async def on_send(self, outgoing: Outgoing, proceed: Send) -> Any:
-        """Around a call (returns its result) or a cast (returns None), on the sending node."""
+        """Around a call (returns its result), a cast (None) or an event (a number), on the sending node."""
         return await proceed(outgoing)
 
     async def on_dispatch(self, incoming: Incoming, proceed: Dispatch) -> Any:

@@ -1,8 +1,8 @@
-"""The offers record: what one node serves. Gossiped whole, one versioned record a node."""
+"""The offers record: what one node serves, and which events it wants. Gossiped whole, one versioned record a node."""
 
 import msgspec
 
-__all__ = ("Offer", "Offers", "decode_offers", "encode_offers")
+__all__ = ("Interest", "Offer", "Offers", "decode_offers", "encode_offers")
 
 
 class Offer(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -21,10 +21,23 @@ class Offer(msgspec.Struct, frozen=True, omit_defaults=True):
     capabilities: tuple[str, ...] = ()
 
 
+class Interest(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Events that somebody on the node wants.
+
+    Attributes:
+        pattern: Subject, or pattern with `*` and `>`.
+        queue: The queue group, one member of which gets each event; empty for a subscriber that gets all.
+    """
+
+    pattern: str
+    queue: str = ""
+
+
 class Offers(msgspec.Struct, frozen=True, omit_defaults=True):
-    """All services of one node, sorted by name."""
+    """All services of one node, sorted by name, and its interests, sorted."""
 
     services: tuple[Offer, ...] = ()
+    interests: tuple[Interest, ...] = ()
 
 
 _encoder = msgspec.msgpack.Encoder()

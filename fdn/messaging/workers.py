@@ -16,6 +16,8 @@ import contextvars
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Protocol
 
+from fdn.context import scope_var
+
 __all__ = ("Job", "Workers", "loop_pass")
 
 _JOBS_PER_PASS_MAX = 256  # jobs that one worker may finish without waiting before the loop gets its turn
@@ -77,6 +79,10 @@ class Workers:
         self._awake = 0  # workers that will look at the queue without being woken
         self._running: dict[Job, _Waiting] = {}  # jobs whose handler waits
         self._closing = False
+        # A task inherits the context of whoever makes it. That may be a caller on this node, whose trace and deadline
+        # every later job would then see.
+        self._context = contextvars.copy_context()
+        self._context.run(scope_var.set, None)
 
     @property
     def queued(self) -> int:
@@ -131,7 +137,8 @@ class Workers:
                 return
         if len(self._tasks) < self._concurrency and not self._closing:
             self._awake += 1
-            self._tasks.add(self._loop.create_task(self._work(), name=f"fdn-{self._name}-{self._task_count}"))
+            name = f"fdn-{self._name}-{self._task_count}"
+            self._tasks.add(self._loop.create_task(self._work(), name=name, context=self._context.copy()))
             self._task_count += 1
 
     async def _work(self) -> None:

@@ -9,7 +9,7 @@ import dataclasses
 import logging
 import random
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol, assert_never
 
 import msgspec
@@ -131,6 +131,7 @@ class ControlPlane:
         self._joinings: list[_Joining] = []
         self._told: set[NodeId] = set()  # the living that have told us who is in the cluster
         self._settled: asyncio.Future[None] | None = None
+        self._next_view: asyncio.Future[None] | None = None
         self._malformed = self._unknown_kinds = 0
         self._closed = False
 
@@ -225,6 +226,22 @@ class ControlPlane:
     def view(self) -> View:
         """The cluster as of now, round trips included, for which alone no new view is published."""
         return self._make_view()
+
+    @property
+    def node(self) -> str:
+        """Our node id."""
+        return self._identity.node
+
+    def next_view(self) -> asyncio.Future[None]:
+        """Done when the data plane has been handed the next view. Shared by all who ask: shield it, or only wait."""
+        if self._next_view is None or self._next_view.done():
+            self._next_view = self._loop.create_future()
+        return self._next_view
+
+    def record_version(self, node: str) -> tuple[int, int] | None:
+        """The version of a node's record that we hold; None if we hold none."""
+        record = None if self._records is None else self._records.get(NodeId(node))
+        return None if record is None else record.version
 
     async def ask(self, node: str, request: str, payload: Any, timeout_s: float) -> Any:
         """Ask a member's control plane, or our own.
@@ -334,10 +351,11 @@ class ControlPlane:
                 _log.warning("message from %s dropped: %s", session.peer, error, extra={"peer": session.peer})
 
     def _on_told(self, by: NodeId) -> None:
-        if _is_live(self._claims.get(by)):
+        claim = self._claims.get(by)
+        if claim is not None and _is_live(claim):
             self._told.add(by)
             for joining in self._joinings:
-                joining.learned(by)
+                joining.learned(by, claim.endpoints.values())
 
     def _knows(self, claim: swim.Claim | None) -> bool:
         """Whether this member and we are in one cluster; one that has only shaken hands may know more than we do."""
@@ -375,6 +393,8 @@ class ControlPlane:
         if self._view_stale:
             self._view_stale = False
             self._data_side.view_changed(self._make_view())
+            if self._next_view is not None and not self._next_view.done():
+                self._next_view.set_result(None)
         self._check_settled()
         self._set_timer()
 
@@ -573,9 +593,12 @@ class _Joining:
             case ConnectionEvent(kind, _, detail):
                 self._heard[endpoint] = f"{kind.value}{f' ({detail})' if detail else ''}"
 
-    def learned(self, by: str) -> None:
-        """A member has told us who is in the cluster; it counts if it is one of those that were asked."""
-        if by in self._answered and not self.done.done():
+    def learned(self, by: str, endpoints: Collection[str] = ()) -> None:
+        """A member has told us who is in the cluster; it counts if it is one of those that were asked.
+
+        It may have found us before our dial found it: then its endpoints tell which seed it is.
+        """
+        if not self.done.done() and (by in self._answered or not self._heard.keys().isdisjoint(endpoints)):
             self.done.set_result(None)
 
     def failure(self, waited_s: float) -> Unreachable:

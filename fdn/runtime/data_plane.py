@@ -112,6 +112,7 @@ class DataPlane:
         on_peer_lost: Called with a node id and a reason when calls in flight to it cannot be answered any more.
         on_caller_gone: Called with a node id when nobody waits there for answers any more.
         on_client_gone: The same for a client's id, which is its own word: it may be that of a node.
+        on_client_session_closed: Called with the session of a client that has ended.
     """
 
     def __init__(
@@ -141,6 +142,7 @@ class DataPlane:
         self.on_peer_lost: Callable[[str, str], None] = lambda node, reason: None
         self.on_caller_gone: Callable[[str], None] = lambda caller: None
         self.on_client_gone: Callable[[str], None] = lambda client: None
+        self.on_client_session_closed: Callable[[Session], None] = lambda session: None
         self._sessions = Sessions(
             greeter,
             settings.links.sessions_max,
@@ -324,6 +326,7 @@ class DataPlane:
     def _on_session_closed(self, session: Session) -> None:
         if session.is_client:
             self.on_client_gone(session.peer)
+            self.on_client_session_closed(session)
 
     # -- links
 

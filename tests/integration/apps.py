@@ -33,10 +33,24 @@ def echo(data: object) -> object:
     return data
 
 
+_running = 0
+
+
 @app.service("slow")
 async def slow(seconds: float) -> str:
-    await asyncio.sleep(seconds)
+    global _running
+    _running += 1
+    try:
+        await asyncio.sleep(seconds)
+    finally:
+        _running -= 1
     return "done"
+
+
+@app.service("running")
+def running() -> int:
+    """Calls of `slow` that have begun here and not ended."""
+    return _running
 
 
 @app.service("block")

@@ -37,7 +37,7 @@ class Kind(enum.IntEnum):
 
 
 class MetaKey(enum.IntEnum):
-    """Keys of an envelope's `meta` map, all reserved from the first version; unknown ones are ignored and counted."""
+    """Keys of an envelope's `meta` map; unknown ones are ignored and counted."""
 
     TRACE = 1
     PARTITION_KEY = 2
@@ -54,6 +54,8 @@ class MetaKey(enum.IntEnum):
     HLC = 13
     ATTEMPT = 14
     SCHEMA = 15
+    GROUPS = 16
+    MISSED = 17
 
 
 class Envelope(msgspec.Struct, array_like=True, gc=False):

@@ -23,7 +23,6 @@ from transports.zmq.sockets import make_socket, read_message
 __all__ = ("ZmqListener",)
 
 _UNBIND_MS_MAX = 200
-_LAST_ANSWERS_MS = 250  # a peer that does not read them holds up nothing but the end of the context, for so long
 
 
 class ZmqListener:
@@ -114,8 +113,7 @@ class ZmqListener:
         self._open = False
         self._pump.close()
         self._unbind()
-        # The last answers may still be inside libzmq; on a busy machine, without this, a drained node's never left.
-        self._socket.close(_LAST_ANSWERS_MS)
+        self._socket.close(0)
         self._on_closed(self)
 
     def _read(self) -> None:
