@@ -29,7 +29,9 @@ if TYPE_CHECKING:
         Unreachable,
         VersionMismatch,
     )
+    from fdn.messaging.event_queue import Gap
     from fdn.messaging.retry import Retry
+    from fdn.messaging.subscriptions import Event, Subscription
     from fdn.node import Node
     from fdn.settings import Settings
 
@@ -44,6 +46,8 @@ __all__ = (
     "DeadlineExceeded",
     "Denied",
     "Error",
+    "Event",
+    "Gap",
     "NoQuorum",
     "Node",
     "NotFound",
@@ -52,6 +56,7 @@ __all__ = (
     "RemoteError",
     "Retry",
     "Settings",
+    "Subscription",
     "Unreachable",
     "VersionMismatch",
     "deadline",
@@ -64,9 +69,12 @@ _HOMES: Final = {
     "App": "fdn.app",
     "Client": "fdn.client",
     "Context": "fdn.context",
+    "Event": "fdn.messaging.subscriptions",
+    "Gap": "fdn.messaging.event_queue",
     "Node": "fdn.node",
     "Retry": "fdn.messaging.retry",
     "Settings": "fdn.settings",
+    "Subscription": "fdn.messaging.subscriptions",
     "deadline": "fdn.context",
 }
 

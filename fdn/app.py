@@ -1,14 +1,17 @@
-"""An app: services declared before a node exists."""
+"""An app: services and subscriptions declared before a node exists."""
 
 import dataclasses
 from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
 from fdn.messaging.services import valid_name
+from fdn.messaging.subjects import valid_pattern, valid_queue
+from fdn.messaging.subscriptions import policy_of
 
-__all__ = ("App", "Declared")
+__all__ = ("App", "Declared", "DeclaredSubscription")
 
 T = TypeVar("T")
+H = TypeVar("H", bound=Callable[..., Any])
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -24,8 +27,20 @@ class Declared:
     threads: int
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class DeclaredSubscription:
+    """A subscription as an app declares it; None takes the node's setting."""
+
+    pattern: str
+    handler: Callable[..., Any]
+    queue: str
+    policy: str
+    queue_max: int | None
+    concurrency: int
+
+
 class App:
-    """Services that belong together. Give it to a node: `fdn.Node(app)`, or run it: `app.run()`.
+    """Services and subscriptions that belong together. Give it to a node: `fdn.Node(app)`, or run it: `app.run()`.
 
     Args:
         name: For people.
@@ -34,6 +49,7 @@ class App:
     def __init__(self, name: str = "app") -> None:
         self.name = name
         self.services: list[Declared] = []
+        self.subscriptions: list[DeclaredSubscription] = []
 
     def service(
         self,
@@ -69,6 +85,33 @@ class App:
                 Declared(name, target, version, tuple(capabilities), concurrency, mailbox_max, threads)
             )
             return target
+
+        return declare
+
+    def subscribe(
+        self,
+        pattern: str,
+        *,
+        queue: str = "",
+        policy: str = "wait",
+        queue_max: int | None = None,
+        concurrency: int = 1,
+    ) -> Callable[[H], H]:
+        """Declare a function that is run for each event of a subject, or of all that match a pattern.
+
+        Its payload is typed by its annotation, as a service's; `fdn.Context`, where annotated, tells the subject as its
+        `target`. The arguments are those of `Node.subscribe`.
+
+        Raises:
+            ConfigError: The pattern, the group or the policy is not possible.
+        """
+        valid_pattern(pattern)
+        valid_queue(queue)
+        policy_of(policy)
+
+        def declare(handler: H) -> H:
+            self.subscriptions.append(DeclaredSubscription(pattern, handler, queue, policy, queue_max, concurrency))
+            return handler
 
         return declare
 

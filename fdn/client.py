@@ -2,7 +2,7 @@
 msgpack only.
 
 It says HELLO on a node's `coordination` channel, learns the node's other endpoints from the WELCOME, and opens `data`
-when it is first used. Wire format: `docs/spec/0001-wire.md`, section 9 (the minimal client).
+and `events` when they are first used. Wire format: `docs/spec/0001-wire.md`, section 9 (the minimal client).
 """
 
 import os
@@ -13,15 +13,19 @@ from typing import Any
 import msgpack
 import zmq
 
+from fdn.client_events import ClientEvent, ClientSubscription, Credit
 from fdn.errors import ConfigError, DeadlineExceeded, Error, Unreachable, VersionMismatch, from_wire
+from fdn.messaging.subjects import valid_pattern, valid_queue, valid_subject
 
 __all__ = ("Client",)
 
 _VERSIONS = (1, 1)
 _HELLO, _WELCOME, _REFUSED, _BYE, _CALL, _REPLY, _ERROR, _CAST = 1, 2, 3, 4, 5, 6, 7, 11
+_SUBSCRIBE, _UNSUBSCRIBE, _EVENT, _CREDIT = 12, 13, 14, 16
+_META_ORIGIN, _META_MISSED = 7, 17
 _VERSION_OCTET = b"\x01"
 _LINGER_MS = 250
-# libzmq's own "never", -1, ends the whole endpoint with its connection, and with it what has arrived and is not read yet:
+# libzmq's own "never", -1, ends the whole endpoint with its connection, and with it what has come and is not read yet:
 # the last answer of a node that stops.
 _NEVER_MS = 60 * 60 * 1000
 # With no redials, a connection that was refused is closed, and one that was lost is disconnected.
@@ -53,6 +57,10 @@ class Client:
         self._sockets: dict[str, zmq.Socket[bytes]] = {}
         self._next_id = secrets.randbits(63)
         self._epoch = secrets.randbits(32)
+        self._subscriptions: dict[int, ClientSubscription] = {}
+        self._asked = 0  # the id whose answer is waited for on `events`
+        self._answer: Any = None  # it, in a tuple, once it is here
+        self._credit = Credit((0, 0), 0)  # to publish
 
     def __enter__(self) -> "Client":
         self.connect()
@@ -117,6 +125,61 @@ class Client:
         except _Lost:
             raise self._lost("before a cast was sent") from None
 
+    def publish(self, subject: str, payload: Any = None) -> None:
+        """Publish to everybody in the cluster who wants the subject; at most once, in order.
+
+        Waits while the node gives no credit. See `flush`.
+
+        Raises:
+            BadRequest: The subject is none.
+            DeadlineExceeded: The node took nothing in `timeout_s`.
+            Unreachable: The node is gone.
+        """
+        envelope = [_EVENT, valid_subject(subject), 0, 0, None, payload]
+        silence = DeadlineExceeded(f"{self.endpoint} takes no more events", hint="publish less, or allow more time")
+        deadline_at = time.monotonic() + self.timeout_s
+        socket = self._socket("events")
+        try:
+            while self._credit.spent:
+                self._take_event(socket, deadline_at, silence)
+            self._credit.spend(self._send(socket, envelope, deadline_at, silence))
+        except _Lost:
+            raise self._lost("before an event was sent") from None
+
+    def flush(self) -> None:
+        """Return when the node has received all that was published here.
+
+        Raises:
+            As `publish`.
+        """
+        self._ask("fdn.node.ping", _CALL, None, self.timeout_s)
+
+    def subscribe(self, pattern: str, *, queue: str = "", timeout_s: float | None = None) -> ClientSubscription:
+        """Get the events of a subject, or of all that match a pattern, from everywhere in the cluster.
+
+        What this client is too slow to read is dropped, the oldest first, and counted in the next event's `missed`.
+
+        Args:
+            pattern: `*` stands for one token, `>` at the end for the rest.
+            queue: A queue group: one member of it in the whole cluster gets each event.
+            timeout_s: Seconds to wait until the members know of it; None takes the node's setting.
+
+        Raises:
+            ConfigError: The pattern or the group is not possible.
+            Overloaded: The node has too many subscriptions.
+        """
+        valid_pattern(pattern)
+        wanted = {"queue": valid_queue(queue), "timeout_ms": None if timeout_s is None else int(timeout_s * 1000)}
+        subscription = ClientSubscription(pattern, self._next_id + 1, self._read_event, self._unsubscribe)
+        self._subscriptions[subscription.number] = subscription  # events may come before the answer
+        try:
+            unaware = self._ask(pattern, _SUBSCRIBE, wanted, self.timeout_s + (timeout_s or 0.0))
+        except Error:
+            self._subscriptions.pop(subscription.number, None)
+            raise
+        subscription.unaware = tuple(unaware)
+        return subscription
+
     def close(self) -> None:
         """Say goodbye and close. Idempotent."""
         if self._pid != os.getpid():
@@ -128,9 +191,69 @@ class Client:
                 pass  # the peer is gone or full: there is nobody to say goodbye to
             _close(socket, _LINGER_MS)
         self._sockets.clear()
+        self._subscriptions.clear()
         if self._context is not None:
             self._context.term()
             self._context = None
+
+    def _ask(self, to: str, kind: int, body: Any, timeout_s: float) -> Any:
+        """Send on `events` and wait for the answer, while events may come before it."""
+        deadline_at = time.monotonic() + timeout_s
+        silence = DeadlineExceeded(f"no answer from {self.endpoint} in time", hint="allow more time")
+        socket = self._socket("events")
+        self._next_id += 1
+        self._asked, self._answer = self._next_id, None
+        try:
+            size = self._send(socket, [kind, to, self._asked, int(timeout_s * 1000), None, body], deadline_at, silence)
+            if kind == _CALL:
+                self._credit.spend(size)
+            while self._answer is None:
+                self._take_event(socket, deadline_at, silence)
+        except _Lost:
+            raise self._lost("before it answered") from None
+        finally:
+            self._asked = 0
+        (answer,) = self._answer
+        if isinstance(answer, Error):
+            raise answer
+        return answer
+
+    def _unsubscribe(self, subscription: ClientSubscription) -> None:
+        if self._subscriptions.pop(subscription.number, None) is None or "events" not in self._sockets:
+            return  # the client is closed, or the node has ended it
+        silence = DeadlineExceeded(f"{self.endpoint} takes no more messages", hint="close the client")
+        envelope = [_UNSUBSCRIBE, "", subscription.number, 0, None, None]
+        try:
+            self._send(self._sockets["events"], envelope, time.monotonic() + self.timeout_s, silence)
+        except _Lost:
+            self.close()
+
+    def _read_event(self, timeout_s: float) -> bool:
+        silence = DeadlineExceeded("no event")
+        try:
+            self._take_event(self._socket("events"), time.monotonic() + timeout_s, silence)
+        except _Lost:
+            raise self._lost("while events were waited for") from None
+        except DeadlineExceeded:
+            return False
+        return True
+
+    def _take_event(self, socket: "zmq.Socket[bytes]", deadline_at: float, silence: Error) -> None:
+        """Read one message of the `events` channel, and hand it to whom it is for."""
+        kind, subject, number, _deadline, meta, body = self._receive(socket, deadline_at, silence)
+        if kind == _EVENT and number in self._subscriptions:
+            meta = meta or {}
+            event = ClientEvent(subject, body, meta.get(_META_ORIGIN, ""), meta.get(_META_MISSED, 0))
+            self._subscriptions[number].put(event)
+        elif kind == _CREDIT:
+            self._credit.on_credit(body)
+        elif kind in (_REPLY, _ERROR) and number == self._asked:
+            self._answer = (body if kind == _REPLY else from_wire(body),)
+        elif kind == _ERROR and number in self._subscriptions:
+            self._subscriptions.pop(number).error = from_wire(body)
+        elif kind == _BYE:
+            self.close()
+            raise Unreachable(f"the node at {self.endpoint} is stopping", hint="use another node of the cluster")
 
     def _socket(self, channel: str) -> "zmq.Socket[bytes]":
         self.connect()
@@ -181,6 +304,8 @@ class Client:
             self._end_context_if_unused()
             raise
         self._sockets[channel] = socket
+        if channel == "events":
+            self._credit = Credit(tuple(body.get("credit", (0, 0))), self._epoch)
         identity: dict[str, Any] = body["identity"]
         return identity
 
@@ -196,7 +321,8 @@ class Client:
             hint="whether it was carried out is not known; ask another node of the cluster",
         )
 
-    def _send(self, socket: "zmq.Socket[bytes]", envelope: list[Any], deadline_at: float, silence: Error) -> None:
+    def _send(self, socket: "zmq.Socket[bytes]", envelope: list[Any], deadline_at: float, silence: Error) -> int:
+        """Returns the bytes sent."""
         if self._pid != os.getpid():
             raise Error("this client was made before a fork", hint="make a new one in the child")
         frame = _batch(envelope)
@@ -206,7 +332,7 @@ class Client:
             except zmq.Again:
                 _wait(socket, zmq.POLLOUT, deadline_at, silence)
             else:
-                return
+                return len(frame)
 
     def _receive(self, socket: "zmq.Socket[bytes]", deadline_at: float, silence: Error) -> list[Any]:
         while True:

@@ -19,16 +19,20 @@ import msgspec
 from fdn import __version__
 from fdn.app import App
 from fdn.context import DEADLINE_S_MAX, scope_var
-from fdn.errors import BadRequest, ConfigError, Error, NotFound
+from fdn.errors import BadRequest, ConfigError, Error, NotFound, Overloaded
+from fdn.messaging.awareness import KNOWS, OFFERS_BYTES_MAX, Awareness
 from fdn.messaging.calls import Caller, CallerStats
 from fdn.messaging.directory import OffersDirectory
 from fdn.messaging.dispatch import Dispatcher, DispatchStats
+from fdn.messaging.event_gateway import EventGateway
+from fdn.messaging.events import Events, EventsStats
 from fdn.messaging.gateway import Gateway
 from fdn.messaging.interceptors import Interceptor, Outgoing, Send, compose_send
 from fdn.messaging.introspection import answers
 from fdn.messaging.offers import Offer, encode_offers
 from fdn.messaging.retry import Retry
 from fdn.messaging.services import Service
+from fdn.messaging.subscriptions import Subscription
 from fdn.runtime.binding import advertised, bind_all
 from fdn.runtime.control_plane import ControlPlane, ControlPlaneStats
 from fdn.runtime.data_plane import DataPlane, DataPlaneStats
@@ -65,6 +69,7 @@ class NodeStats:
     data: DataPlaneStats
     calls: CallerStats
     dispatch: DispatchStats
+    events: EventsStats
 
 
 class Node:
@@ -124,6 +129,7 @@ class Node:
         self._closers: list[Callable[[], Awaitable[object]]] = []  # in the order of opening
         self._send: Send | None = None
         self._cast: Callable[[str, Any], Awaitable[None]] = self._refuse_cast
+        self._publish: Callable[[str, Any], Awaitable[int]] = self._refuse_publish
         self._guard.on_fork = self._disown
 
     # -- life
@@ -186,6 +192,8 @@ class Node:
             async with asyncio.timeout(self.settings.drain_timeout_s):
                 await self._dispatcher.drain()
                 await self._gateway.drain()
+                await self._event_gateway.drain()
+                await self._events.drain()
         except TimeoutError:
             return False
         return True
@@ -336,6 +344,100 @@ class Node:
             lambda out: self._caller.call(out.target, out.payload, out.timeout_s, decoder, tries),
         )(outgoing)
 
+    def publish(self, subject: str, payload: Any = None) -> Awaitable[int]:
+        """Await it to send to every node that wants the subject: at most once. See `fdn.messaging.events.Events`.
+
+        Events from one task to one subscription arrive in order. It waits while a receiver grants no credit, which is
+        while a subscription there that waits (`policy="wait"`) is full; the others have got the event before that.
+
+        Args:
+            subject: Tokens joined by dots: `orders.eu.created`.
+            payload: As for `call`.
+
+        Returns:
+            To how many nodes it was sent, this one included; 0, and no error, if nobody is interested.
+
+        Raises:
+            BadRequest: The subject is none, or the payload cannot be sent.
+            DeadlineExceeded: A receiver granted no credit in time.
+        """
+        return self._publish(subject, payload)
+
+    @overload
+    async def subscribe(
+        self,
+        pattern: str,
+        handler: Callable[..., Any] | None = None,
+        *,
+        payload: type[T],
+        queue: str = "",
+        policy: str = "wait",
+        queue_max: int | None = None,
+        concurrency: int = 1,
+        timeout: float | None = None,
+    ) -> Subscription[T]: ...
+
+    @overload
+    async def subscribe(
+        self,
+        pattern: str,
+        handler: Callable[..., Any] | None = None,
+        *,
+        payload: None = None,
+        queue: str = "",
+        policy: str = "wait",
+        queue_max: int | None = None,
+        concurrency: int = 1,
+        timeout: float | None = None,
+    ) -> Subscription[Any]: ...
+
+    async def subscribe(
+        self,
+        pattern: str,
+        handler: Callable[..., Any] | None = None,
+        *,
+        payload: type[T] | None = None,
+        queue: str = "",
+        policy: str = "wait",
+        queue_max: int | None = None,
+        concurrency: int = 1,
+        timeout: float | None = None,
+    ) -> Subscription[T] | Subscription[Any]:
+        """Get the events of a subject, or of all that match a pattern; `async for event in subscription`.
+
+        When it returns, every member that can be reached knows of it, so that what is published anywhere from then on
+        arrives; those that do not know are named in its `unaware`.
+
+        Args:
+            pattern: A subject; `*` stands for one token, `>` at the end for the rest, at least one.
+            handler: Run it for each event, instead of iterating: its payload typed by its annotation, as a service's.
+                A plain `def` runs where the event arrives, an `async def` one event after the other.
+            payload: The type of the payload, for an iterator; None gives plain values.
+            queue: A queue group: one member of it in the whole cluster gets each event.
+            policy: When `queue_max` events wait: `wait` (the publishers' nodes wait, for everything that they publish
+                to this node), `drop_oldest` or `drop_newest`.
+            queue_max: None takes `events.queue_max`.
+            concurrency: Events that an `async def` handler may work on at once; above 1 they only begin in order.
+            timeout: Seconds to wait for the members; None takes `events.subscribe_timeout_s`.
+
+        Raises:
+            ConfigError: The pattern, policy, group or handler is not possible.
+            Overloaded: There are too many subscriptions, or their names do not fit into the node's record.
+        """
+        self._check_running()
+        decoder: msgspec.msgpack.Decoder[Any] = _plain if payload is None else _decoder_for(payload)  # type: ignore[arg-type]
+        subscription = self._events.add(
+            pattern,
+            handler,
+            queue=queue,
+            policy=policy,
+            queue_max=queue_max,
+            concurrency=concurrency,
+            decoder=decoder,
+        )
+        await self._events.announced(subscription, timeout)
+        return subscription
+
     # -- what is known
 
     @property
@@ -421,7 +523,9 @@ class Node:
         """Counters of every component."""
         self._check_running()
         control = await self._host.call(self._control.stats)
-        return NodeStats(control, self._data.stats(), self._caller.stats(), self._dispatcher.stats())
+        return NodeStats(
+            control, self._data.stats(), self._caller.stats(), self._dispatcher.stats(), self._events.stats()
+        )
 
     # -- assembly
 
@@ -452,9 +556,10 @@ class Node:
 
         self._control = await self._host.call(make_control)
         self._closers.append(lambda: self._host.run(self._control.close("leaving")))
+        self._awareness = Awareness(self._control, self._host.loop, self._caught_up)
         self._control.requests.answers = answers(
             self._control, settings, __version__, lambda: self._endpoints, self._stop_soon
-        )
+        ) | {KNOWS: self._awareness.answer}
         credit = (settings.data.credit_messages, settings.data.credit_bytes)
         self._data_greeter = Greeter(settings.cluster, identity, agreed, credit)
         self._data = DataPlane(
@@ -492,23 +597,47 @@ class Node:
         self._data.on_caller_gone = self._dispatcher.on_caller_gone
         self._data.on_client_gone = self._gateway.client_gone
         self._cast = self._caller.cast
+        self._put_events_on_top(kept)
         if self._interceptors:
             self._send = compose_send(self._interceptors, lambda out: self._caller.cast(out.target, out.payload))
             self._cast = self._send_cast
+            publish = self._events.publish
+            self._send_event = compose_send(self._interceptors, lambda out: publish(out.target, out.payload))
+            self._publish = self._send_publish
         for app in self._apps:
             for service in app.services:
                 self._add_service(**dataclasses.asdict(service) | {"target": service.target})
+            for wish in app.subscriptions:
+                self._events.add(**dataclasses.asdict(wish), decoder=_plain)
+
+    def _put_events_on_top(self, kept: NodeIdentity) -> None:
+        self._events = Events(
+            kept.node, kept.name, self._data, self.settings, self._loop, self._interceptors, self._announce
+        )
+        self._closers.append(self._events.close)
+        self._event_gateway = EventGateway(self._events, kept.node, self.settings, self._loop)
+        self._closers.append(self._event_gateway.close)
+        self._events.for_clients = self._event_gateway
+        self._data.handlers[Kind.EVENT] = self._events.on_event
+        self._data.handlers[Kind.SUBSCRIBE] = self._event_gateway.on_subscribe
+        self._data.handlers[Kind.UNSUBSCRIBE] = self._event_gateway.on_unsubscribe
+        self._data.on_client_session_closed = self._event_gateway.session_closed
+        self._publish = self._events.publish
 
     async def _send_cast(self, target: str, payload: Any) -> None:
         assert self._send is not None
         await self._send(Outgoing(target, payload, is_call=False, timeout_s=None))
+
+    async def _send_publish(self, subject: str, payload: Any) -> int:
+        sent: int = await self._send_event(Outgoing(subject, payload, is_call=False, timeout_s=None, is_event=True))
+        return sent
 
     async def _open(self) -> None:
         assert self._identity is not None
         identity = Identity(self._identity.node, self._identity.name, (self._identity.generation, 0), self._endpoints)
         self._data_greeter.now_known_as(identity)
         self._data.start()
-        offers = encode_offers(self._dispatcher.offers())
+        offers = self._encoded_offers()
         await self._host.call(lambda: self._control.start(identity, offers))
         if self.settings.join:
             await self._host.run(self._control.join(self.settings.join))
@@ -539,7 +668,31 @@ class Node:
         )
 
     def _publish_offers(self) -> None:
-        self._host.post(self._control.offer, encode_offers(self._dispatcher.offers()), self._draining)
+        self._host.post(self._control.offer, self._encoded_offers(), self._draining)
+
+    def _encoded_offers(self) -> bytes:
+        return encode_offers(msgspec.structs.replace(self._dispatcher.offers(), interests=self._events.interests()))
+
+    async def _announce(self, timeout_s: float) -> tuple[str, ...]:
+        size = len(self._encoded_offers())
+        if size > OFFERS_BYTES_MAX:
+            raise Overloaded(
+                f"what this node offers and wants takes {size} bytes; members accept {OFFERS_BYTES_MAX}",
+                hint="prefer few subscriptions with wide patterns",
+            )
+        self._publish_offers()
+        return await self._host.run(self._awareness.wait_told(timeout_s)) if timeout_s > 0 else ()
+
+    async def _caught_up(self) -> None:
+        """On the control plane's loop: return when this one has taken over what it was handed before."""
+        caught_up = self._host.loop.create_future()
+
+        def tell() -> None:
+            if not caught_up.done():
+                caught_up.set_result(None)
+
+        self._loop.call_soon_threadsafe(self._host.post, tell)
+        await caught_up
 
     # -- the control plane tells, by way of `_DataSide`
 
@@ -549,6 +702,7 @@ class Node:
         self._view = view
         self._directory.on_view(view)
         self._data.on_view(view)
+        self._events.on_view(view)
 
     def _on_beat(self) -> None:
         self._host.post(self._control.on_beat)
@@ -565,7 +719,7 @@ class Node:
         """Close what was opened, last first; what does not end in time is reported and left behind."""
         self._state = "stopping"
         _running.discard(self)
-        self._cast = self._refuse_cast
+        self._cast, self._publish = self._refuse_cast, self._refuse_publish
         ends_at = self._loop.time() + self.settings.stop_timeout_s
         while self._closers:
             close = self._closers.pop()
@@ -599,9 +753,13 @@ class Node:
         self._check_running()
         raise AssertionError("unreachable: a running node casts")
 
+    async def _refuse_publish(self, subject: str, payload: Any) -> int:
+        self._check_running()
+        raise AssertionError("unreachable: a running node publishes")
+
     def _disown(self) -> None:
         """In a forked child: what was inherited is neither used nor closed, but the lock of the data directory."""
-        self._cast = self._refuse_cast
+        self._cast, self._publish = self._refuse_cast, self._refuse_publish
         if self._state not in ("new", "stopped"):
             detach_loop(self._loop)
         if self._identity is not None:

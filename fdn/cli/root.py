@@ -31,6 +31,8 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "leave": ("fdn.cli.leave", "Make a node leave the cluster, and end."),
     "service": ("fdn.cli.service", "List the services of the cluster, and call them."),
     "request": ("fdn.cli.request", "Call a service; short for `fdn service call`."),
+    "pub": ("fdn.cli.pub", "Publish events."),
+    "sub": ("fdn.cli.sub", "Print the events of a subject or pattern, as they come."),
     "bench": ("fdn.cli.bench", "Measure casts and calls, beside bare pyzmq."),
     "doctor": ("fdn.cli.doctor", "Check this machine and its settings for what fdn needs."),
     "version": ("fdn.cli.version", "Show the versions of fdn and of what it runs on."),

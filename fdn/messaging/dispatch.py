@@ -149,10 +149,10 @@ class Dispatcher:
         """A CALL came in."""
         self._n_calls += 1
         method = self._methods.get(envelope.to)
-        if origin.is_client and self.for_clients is not None:
-            self.for_clients.forward(origin, envelope, ticket)
-        elif envelope.to == PING:
+        if envelope.to == PING:
             origin.answer(Envelope(Kind.REPLY, "", envelope.id))
+        elif origin.is_client and self.for_clients is not None:
+            self.for_clients.forward(origin, envelope, ticket)
         elif method is None or not self._accepting:
             self._answer_error(origin, envelope.id, self._no_method(envelope.to))
         elif method.inline and self._intercept is None:

@@ -238,6 +238,9 @@ class ControlLinks:
             self._owner.on_seed(link.endpoint, identity)
             if identity.node == self._greeter.identity.node:
                 return
+        if link.connection is None:  # there was one already
+            self._owner.on_met(identity, False)
+            return
         self._publish(LinkUp(self._loop.time(), identity.node, link.channel.value, link.endpoint))
         self._owner.on_links_changed()
         self._owner.on_met(identity, False)
@@ -262,6 +265,8 @@ class ControlLinks:
             self._dials.pop(link.endpoint, None)
             link.close()
             self._owner.on_seed(link.endpoint, refused)
+        elif not link.kept:
+            self._let_go(link)
 
     def on_link_lost(self, link: Link, event: ConnectionEvent, was_open: bool, dropped: int) -> None:
         if not link.peer:
@@ -273,13 +278,17 @@ class ControlLinks:
             reason = f"{event.kind.value}{': ' if event.detail else ''}{event.detail}"
             self._publish(LinkDown(self._loop.time(), link.peer, link.channel.value, link.endpoint, reason, dropped))
             self._owner.on_links_changed()
-        if not link.kept and self._links.get((link.peer, link.channel)) is link:
-            del self._links[link.peer, link.channel]
-            link.close()
+        if not link.kept:
+            self._let_go(link)
         self._owner.on_evidence(link.peer, event)
 
     def on_link_batch(self, link: Link, batch: Batch) -> None:
         """Nodes answer on their own links: nothing that comes back here was asked for, so it is dropped."""
+
+    def _let_go(self, link: Link) -> None:
+        if self._links.get((link.peer, link.channel)) is link:
+            del self._links[link.peer, link.channel]
+            link.close()
 
     def _compare(self, identity: Identity, theirs: str) -> None:
         if theirs and theirs != self._greeter.fingerprint:

@@ -131,7 +131,7 @@ class ControlPlane:
         self._joinings: list[_Joining] = []
         self._told: set[NodeId] = set()  # the living that have told us who is in the cluster
         self._settled: asyncio.Future[None] | None = None
-        self._next_view: asyncio.Future[None] | None = None
+        self._view_waiters: set[asyncio.Future[None]] = set()
         self._malformed = self._unknown_kinds = 0
         self._closed = False
 
@@ -217,6 +217,8 @@ class ControlPlane:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        for joining in self._joinings:
+            joining.give_up()
         await self.requests.close()
         self.links.close(goodbye)
         await self._transport.close()
@@ -233,10 +235,11 @@ class ControlPlane:
         return self._identity.node
 
     def next_view(self) -> asyncio.Future[None]:
-        """Done when the data plane has been handed the next view. Shared by all who ask: shield it, or only wait."""
-        if self._next_view is None or self._next_view.done():
-            self._next_view = self._loop.create_future()
-        return self._next_view
+        """Done when the data plane has been handed the next view."""
+        waiter = self._loop.create_future()
+        self._view_waiters.add(waiter)
+        waiter.add_done_callback(self._view_waiters.discard)
+        return waiter
 
     def record_version(self, node: str) -> tuple[int, int] | None:
         """The version of a node's record that we hold; None if we hold none."""
@@ -393,8 +396,9 @@ class ControlPlane:
         if self._view_stale:
             self._view_stale = False
             self._data_side.view_changed(self._make_view())
-            if self._next_view is not None and not self._next_view.done():
-                self._next_view.set_result(None)
+            for waiter in list(self._view_waiters):
+                if not waiter.done():
+                    waiter.set_result(None)
         self._check_settled()
         self._set_timer()
 
@@ -600,6 +604,10 @@ class _Joining:
         """
         if not self.done.done() and (by in self._answered or not self._heard.keys().isdisjoint(endpoints)):
             self.done.set_result(None)
+
+    def give_up(self) -> None:
+        if not self.done.done():
+            self.done.set_exception(Unreachable("this node was stopped while it joined"))
 
     def failure(self, waited_s: float) -> Unreachable:
         each = "; ".join(f"{seed}: {heard}" for seed, heard in self._heard.items())

@@ -91,7 +91,10 @@ class ControlRequests:
         return True
 
     async def close(self) -> None:
-        """Give up what is being answered."""
+        """Give up what is being answered, and fail who waits for an answer: nobody is left to hear it."""
+        for node, future in self._pending.values():
+            if not future.done():
+                future.set_exception(Unreachable(f"this node stopped before node {node} had answered"))
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -126,15 +129,15 @@ class ControlRequests:
             return
         try:
             result = answer(payload)
+            if not inspect.isawaitable(result):
+                session.answer(Envelope(Kind.REPLY, "", envelope.id, 0, None, msgspec.Raw(_encode(result))))
+                return
         except Exception as error:
             self._fail(session, envelope.id, error)
             return
-        if inspect.isawaitable(result):
-            task = self._loop.create_task(self._answer_later(session, envelope.id, result))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        else:
-            session.answer(Envelope(Kind.REPLY, "", envelope.id, 0, None, msgspec.Raw(_encode(result))))
+        task = self._loop.create_task(self._answer_later(session, envelope.id, result))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _answer_later(self, session: Session, call_id: int, result: Awaitable[Any]) -> None:
         try:

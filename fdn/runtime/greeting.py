@@ -20,7 +20,10 @@ from transports.wire.handshake import (
     common_version,
 )
 
-__all__ = ("Greeter", "fingerprint")
+__all__ = ("HANDSHAKE_BYTES_MAX", "Greeter", "fingerprint")
+
+# What is said in a handshake is kept, shown and echoed, so nobody may say as much as fits into a frame.
+HANDSHAKE_BYTES_MAX = 16 * 1024
 
 
 def fingerprint(agreed: Mapping[str, object]) -> str:

@@ -14,7 +14,7 @@ from typing import Protocol
 import msgspec
 
 from fdn.errors import Unreachable
-from fdn.runtime.greeting import Greeter
+from fdn.runtime.greeting import HANDSHAKE_BYTES_MAX, Greeter
 from fdn.settings import LinkSettings
 from transports.channel import Channel
 from transports.errors import TransportError
@@ -219,7 +219,7 @@ class Link:
 
     def _on_welcome(self, envelope: Envelope) -> None:
         try:
-            welcome = _welcome_decoder.decode(envelope.body)
+            welcome = _welcome_decoder.decode(_bounded(envelope.body))
         except (ValueError, RecursionError) as error:
             return self._lost(EventKind.FAILED, f"WELCOME cannot be read: {error}")
         if welcome.epoch != self._epoch or common_version((welcome.version, welcome.version)) is None:
@@ -251,9 +251,10 @@ class Link:
 
     def _on_refused(self, envelope: Envelope) -> None:
         try:
-            self._refused(_refused_decoder.decode(envelope.body))
+            refused = _refused_decoder.decode(_bounded(envelope.body))
         except (ValueError, RecursionError) as error:
-            self._lost(EventKind.FAILED, f"REFUSED cannot be read: {error}")
+            return self._lost(EventKind.FAILED, f"REFUSED cannot be read: {error}")
+        return self._refused(refused)
 
     def _refused(self, refused: Refused) -> None:
         self._end_attempt(f"refused: {refused.reason}")
@@ -321,3 +322,10 @@ class Link:
             f"{who} cannot be reached on the {self.channel} channel at {self.endpoint}: {failure}",
             hint="check that the node runs and that the address is right; `fdn members` shows what the cluster sees",
         )
+
+
+def _bounded(body: msgspec.Raw) -> msgspec.Raw:
+    """The same body; raises ValueError if it is longer than anything that is said in a handshake."""
+    if memoryview(body).nbytes > HANDSHAKE_BYTES_MAX:
+        raise ValueError(f"it exceeds {HANDSHAKE_BYTES_MAX} bytes")
+    return body

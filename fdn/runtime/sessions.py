@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from fdn.runtime.greeting import Greeter
+from fdn.runtime.greeting import HANDSHAKE_BYTES_MAX, Greeter
 from transports.channel import Channel
 from transports.credit import GrantWindow
 from transports.transport import Batch, Listener
@@ -143,8 +143,7 @@ class Sessions:
 
     def _give_up(self, session: Session, reason: str) -> None:
         # A ROUTER cannot close one connection. A peer that was only paused would go on sending on it, unheard, and
-        # never
-        # say HELLO again; the goodbye makes it dial anew.
+        # never say HELLO again; the goodbye makes it dial anew.
         if not session.listener.send(session.source, _reply(Kind.BYE, Bye(reason))):
             self._owed[session.channel, session.source] = None  # its queue is full: told when it is heard again
             if len(self._owed) > _OWED_MAX:
@@ -158,6 +157,8 @@ class Sessions:
             self.close(former)
         envelope = batch.envelopes.pop(0)
         try:
+            if memoryview(envelope.body).nbytes > HANDSHAKE_BYTES_MAX:
+                raise ValueError(f"it exceeds {HANDSHAKE_BYTES_MAX} bytes")
             hello = _hello_decoder.decode(envelope.body)
         except (ValueError, RecursionError) as error:
             self._refused += 1

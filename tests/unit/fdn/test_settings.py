@@ -9,6 +9,7 @@ from fdn.errors import ConfigError
 from fdn.settings import (
     CallSettings,
     DataSettings,
+    EventSettings,
     FactSettings,
     LinkSettings,
     LogSettings,
@@ -21,6 +22,7 @@ SECTIONS: dict[str, Any] = {
     "links": LinkSettings,
     "data": DataSettings,
     "calls": CallSettings,
+    "events": EventSettings,
     "facts": FactSettings,
     "log": LogSettings,
 }
