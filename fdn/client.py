@@ -14,7 +14,7 @@ import msgpack
 import zmq
 
 from fdn.client_events import ClientEvent, ClientSubscription, Credit
-from fdn.errors import ConfigError, DeadlineExceeded, Error, Unreachable, VersionMismatch, from_wire
+from fdn.errors import BadRequest, ConfigError, DeadlineExceeded, Error, Unreachable, VersionMismatch, from_wire
 from fdn.messaging.subjects import valid_pattern, valid_queue, valid_subject
 
 __all__ = ("Client",)
@@ -24,6 +24,7 @@ _HELLO, _WELCOME, _REFUSED, _BYE, _CALL, _REPLY, _ERROR, _CAST = 1, 2, 3, 4, 5, 
 _SUBSCRIBE, _UNSUBSCRIBE, _EVENT, _CREDIT = 12, 13, 14, 16
 _META_ORIGIN, _META_MISSED = 7, 17
 _VERSION_OCTET = b"\x01"
+_CHANNELS = ("coordination", "data", "events")
 _LINGER_MS = 250
 # libzmq's own "never", -1, ends the whole endpoint with its connection, and with it what has come and is not read yet:
 # the last answer of a node that stops.
@@ -292,8 +293,10 @@ class Client:
                 raise Unreachable(
                     f"{endpoint} answered a HELLO with kind {kind}", hint="is it an fdn node's base port?"
                 )
+            identity = _identity(endpoint, body)
         except zmq.ZMQError as error:
             _close(socket)
+            self._end_context_if_unused()
             raise ConfigError(f"{endpoint!r} cannot be dialled: {error}", hint="expected tcp://HOST:PORT") from error
         except _Lost:
             _close(socket)
@@ -306,7 +309,6 @@ class Client:
         self._sockets[channel] = socket
         if channel == "events":
             self._credit = Credit(tuple(body.get("credit", (0, 0))), self._epoch)
-        identity: dict[str, Any] = body["identity"]
         return identity
 
     def _end_context_if_unused(self) -> None:
@@ -338,10 +340,9 @@ class Client:
         while True:
             _wait(socket, zmq.POLLIN, deadline_at, silence)
             frame = socket.recv_multipart()[0]
-            if frame[:1] != _VERSION_OCTET:
-                continue  # not of this protocol version; nothing we asked for
-            envelope: list[Any] = msgpack.unpackb(frame[1:], strict_map_key=False)[0]
-            return (envelope + [None] * 6)[:6]
+            envelope = _envelope(frame)
+            if envelope is not None:  # or it is not of this protocol version, and nothing that we asked for
+                return envelope
 
 
 class _Lost(Exception):
@@ -366,11 +367,39 @@ def _close(socket: "zmq.Socket[bytes]", linger_ms: int = 0) -> None:
 
 
 def _batch(envelope: list[Any]) -> bytes:
-    packed: bytes = msgpack.packb([envelope])
+    try:
+        packed: bytes = msgpack.packb([envelope])
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise BadRequest(
+            f"a {type(envelope[-1]).__name__} cannot be sent: {error}", hint="send plain values that MessagePack holds"
+        ) from error
     return _VERSION_OCTET + packed
 
 
-def _refusal(endpoint: str, body: dict[str, Any]) -> Error:
+def _envelope(frame: bytes) -> list[Any] | None:
+    """The first envelope of a batch with all its fields; None if there is none that can be read."""
+    if frame[:1] != _VERSION_OCTET:
+        return None
+    try:
+        batch = msgpack.unpackb(frame[1:], strict_map_key=False)
+    except (ValueError, TypeError, RecursionError):
+        return None
+    first = batch[0] if isinstance(batch, list) and batch else None
+    if not isinstance(first, list) or not first or not isinstance(first[0], int):
+        return None
+    return (first + [None] * 6)[:6]
+
+
+def _identity(endpoint: str, welcome: Any) -> dict[str, Any]:
+    identity = welcome.get("identity") if isinstance(welcome, dict) else None
+    endpoints = identity.get("endpoints") if isinstance(identity, dict) else None
+    if not isinstance(endpoints, dict) or not all(isinstance(endpoints.get(channel), str) for channel in _CHANNELS):
+        raise Unreachable(f"{endpoint} sent a WELCOME without its endpoints", hint="is it an fdn node's base port?")
+    return dict(identity)
+
+
+def _refusal(endpoint: str, body: Any) -> Error:
+    body = body if isinstance(body, dict) else {}
     reason = f"{endpoint} refused this client: {body.get('reason', '')}"
     if body.get("code") == "no_common_version":
         return VersionMismatch(reason, hint="use the fdn version of the cluster")

@@ -18,12 +18,12 @@ from typing import Any
 
 from fdn.app import App
 from fdn.context import Context
-from fdn.demo.local_cluster import ClusterPlan, LocalCluster
 from fdn.errors import Error, Unreachable
+from fdn.local.cluster import ClusterPlan, LocalCluster
 from fdn.messaging.retry import Retry
 from fdn.node import Node
 
-__all__ = ("SCENARIOS", "app", "measure")
+__all__ = ("SCENARIOS", "Outcome", "app", "measure")
 
 app = App("stall")
 _CALL_PAUSE_S = 0.01

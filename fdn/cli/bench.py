@@ -76,13 +76,59 @@ def call(invocation: Invocation, /, **options: Any) -> None:
     _report(invocation, measure_call(_plan(invocation, **options)), ("calls_per_s", "p50_us", "p99_us"))
 
 
+@command.command("stall")
+@output_options
+@target_options
+@click.option(
+    "--scenario", "names", multiple=True, metavar="NAME", help="Only this one; may be repeated. By default all of them."
+)
+@click.pass_obj
+def stall(invocation: Invocation, /, names: tuple[str, ...]) -> None:
+    """Make a node's code hold its loop, or the GIL, and see what the others notice.
+
+    Scenarios: idle (nothing, to compare with), sleep and python_loop (5 s each), c_sort (C code that keeps the GIL),
+    gc_collect (the garbage collector over millions of objects). Two processes and this one form a cluster of their own.
+    """
+    import asyncio
+    import tempfile
+    from pathlib import Path
+
+    from fdn.bench.stall import SCENARIOS, measure
+
+    _own_processes_only(invocation)
+    unknown = [name for name in names if name not in SCENARIOS]
+    if unknown:
+        raise click.BadParameter(f'"{unknown[0]}" is none of {", ".join(SCENARIOS)}', param_hint="--scenario")
+    say = note if sys.stderr.isatty() else lambda text: None
+    with tempfile.TemporaryDirectory(prefix="fdn-bench-") as folder:
+        outcomes = asyncio.run(measure(Path(folder), names or tuple(SCENARIOS), say))
+    if invocation.is_json:
+        invocation.emit(outcomes)
+        return
+    rows = [{"scenario": name, **outcome} for name, outcome in outcomes.items()]
+    keys = ("blocked_s", "suspicions", "deaths", "avoided_after_ms", "calls", "calls_failed", "calls_to_victim")
+    invocation.emit(
+        rows,
+        Column("scenario"),
+        *(Column(key, show=_figure) for key in (*keys, "call_p99_ms", "control_p50_ms", "control_p99_ms")),
+    )
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.2f}" if isinstance(value, float) else str(value)
+
+
+def _own_processes_only(invocation: Invocation) -> None:
+    if invocation.join or invocation.context:
+        raise click.UsageError(
+            "this version measures processes of its own, not a running cluster: leave out --join and --context"
+        )
+
+
 def _plan(invocation: Invocation, *, duration: float, handler: str, **options: Any) -> Any:
     from fdn.bench.plan import ANSWER_S, Plan
 
-    if invocation.join or invocation.context:
-        raise click.UsageError(
-            "this version measures two processes of its own, not a running cluster: leave out --join and --context"
-        )
+    _own_processes_only(invocation)
     if not 0.05 <= duration <= ANSWER_S:
         raise click.BadParameter(f"{duration:g} s: expected 50ms to {ANSWER_S:g}s", param_hint="--duration")
     if not 1 <= options["size"] <= 1024 * 1024:

@@ -60,8 +60,8 @@ def command(
     store.check_free(name, os.getpid())
     loaded = load({}, invocation.env)
     # Everything heavy is imported only now that the settings are known to be in order.
-    from fdn.demo.local_cluster import ClusterPlan
     from fdn.demo.up import Order, Voice, up
+    from fdn.local.cluster import ClusterPlan
 
     plan = ClusterPlan(
         folder=state_folder(invocation.env, name),

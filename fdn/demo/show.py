@@ -23,16 +23,16 @@ from typing import Any, Final, TextIO
 
 import msgspec
 
-from fdn.demo import leash
 from fdn.demo.indexer import FileSource, Indexed, Sum
 from fdn.demo.ledger import Ledger
-from fdn.demo.local_cluster import LocalCluster, LocalNode
 from fdn.demo.progress import Progress
 from fdn.demo.reference import Reference
 from fdn.demo.report import DETECT_MS_MAX, Report
 from fdn.demo.source import choose_files, library_root
-from fdn.demo.views import Rows, until_seen
 from fdn.errors import DeadlineExceeded, Error, NotFound
+from fdn.local import leash
+from fdn.local.cluster import LocalCluster, LocalNode
+from fdn.local.views import Rows, until_seen
 from fdn.messaging.retry import Retry
 from fdn.node import Node
 from fdn.runtime.facts import Fact, MemberDead, MemberSuspect

@@ -9,11 +9,11 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final
 
-from fdn.demo.interrupt import Interrupt
-from fdn.demo.local_cluster import ClusterPlan, LocalCluster, LocalNode, describe_end
 from fdn.demo.show import APP, Demonstration
-from fdn.demo.views import Eye, Rows, changes, is_whole, until_seen
 from fdn.errors import Error
+from fdn.local.cluster import ClusterPlan, LocalCluster, LocalNode, describe_end
+from fdn.local.interrupt import Interrupt
+from fdn.local.views import Eye, Rows, changes, is_whole, until_seen
 from fdn.node import Node
 from fdn.settings import Settings
 

@@ -14,6 +14,7 @@ from transports.errors import EndpointInUse, EndpointInvalid
 __all__ = ("advertised", "bind_all")
 
 _GROUPS_TRIED_MAX = 64
+_PORTS = 1 << 16
 
 
 async def bind_all(settings: Settings, host: PlaneHost, control: ControlPlane, data: DataPlane) -> dict[str, str]:
@@ -25,7 +26,8 @@ async def bind_all(settings: Settings, host: PlaneHost, control: ControlPlane, d
     """
     bind = settings.bind_address
     base = bind.base.port
-    for _ in range(_GROUPS_TRIED_MAX if bind.search else 1):
+    groups = min(_GROUPS_TRIED_MAX, (_PORTS - base) // len(Channel)) if bind.search else 1
+    for _ in range(groups):
         try:
             return await _bind_group(bind.endpoints(base), host, control, data)
         except EndpointInUse as error:

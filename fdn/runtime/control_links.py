@@ -22,6 +22,7 @@ from transports.wire.handshake import Hello, Identity, Refused, Welcome
 __all__ = ("CONTROL_CHANNELS", "ControlLinks", "LinksOwner")
 
 CONTROL_CHANNELS = (Channel.COORDINATION, Channel.GOSSIP)
+_ASIDES_MAX = 64
 
 
 class LinksOwner(Protocol):
@@ -71,6 +72,7 @@ class ControlLinks:
         self._links: dict[tuple[str, Channel], Link] = {}
         self._dials: dict[str, Link] = {}  # by endpoint: single attempts under way
         self._wanted: dict[str, Mapping[str, str]] = {}  # node -> endpoints, by the overlay
+        self._asides: dict[tuple[str, Channel], Link] = {}  # to where a node says it is, when membership knows better
         self._sessions = Sessions(
             greeter,
             settings.sessions_max,
@@ -98,6 +100,7 @@ class ControlLinks:
     def connect(self, node: str, endpoints: Mapping[str, str]) -> None:
         """Keep links to this node."""
         self._wanted[node] = endpoints
+        self._close_asides(node)
         for channel in CONTROL_CHANNELS:
             endpoint = endpoints.get(channel.value, "")
             link = self._links.get((node, channel))
@@ -114,6 +117,7 @@ class ControlLinks:
     def disconnect(self, node: str, goodbye: str = "") -> None:
         """Drop the links to this node, and believe its sessions no more."""
         self._wanted.pop(node, None)
+        self._close_asides(node)
         for channel in CONTROL_CHANNELS:
             link = self._links.pop((node, channel), None)
             if link is not None:
@@ -147,6 +151,31 @@ class ControlLinks:
         self.unsent += 1
         return False
 
+    def said_endpoint(self, node: str, channel: Channel) -> str:
+        """Where a node says that it listens, by the newest HELLO of its open sessions; empty if there is none."""
+        identity = self._sessions.identity_of(node)
+        return "" if identity is None else identity.endpoints.get(channel.value, "")
+
+    def send_aside(self, node: str, channel: Channel, envelope: Envelope, endpoint: str) -> bool:
+        """Send to where a node says that it is, while membership holds it to be elsewhere. Never waits.
+
+        Somebody has lied about it, or its data directory was restored from a copy: a later life of it is believed in,
+        at an address where it is not. Only there it can be told, and then it rises above that life.
+        """
+        link = self._asides.get((node, channel))
+        if link is not None and link.endpoint != endpoint:
+            link.close()
+            link = None
+        if link is None:
+            if len(self._asides) >= _ASIDES_MAX:
+                self.unsent += 1
+                return False
+            link = self._asides[node, channel] = self._new_link(node, channel, endpoint, kept=False)
+        if link.send_exempt(envelope):
+            return True
+        self.unsent += 1
+        return False
+
     def is_open(self, node: str, channel: Channel = Channel.COORDINATION) -> bool:
         """Whether our link to that node is open."""
         link = self._links.get((node, channel))
@@ -158,9 +187,10 @@ class ControlLinks:
 
     def close(self, goodbye: str) -> None:
         """Say goodbye everywhere and drop everything but the transport."""
-        for link in [*self._links.values(), *self._dials.values()]:
+        for link in [*self._links.values(), *self._dials.values(), *self._asides.values()]:
             link.close(goodbye)
         self._links.clear()
+        self._asides.clear()
         self._dials.clear()
 
     def link_stats(self) -> dict[str, ConnectionStats]:
@@ -213,7 +243,13 @@ class ControlLinks:
     # -- links
 
     def _make(self, node: str, channel: Channel, endpoint: str, kept: bool) -> Link:
-        link = Link(
+        link = self._new_link(node, channel, endpoint, kept)
+        if node:
+            self._links[node, channel] = link
+        return link
+
+    def _new_link(self, node: str, channel: Channel, endpoint: str, kept: bool) -> Link:
+        return Link(
             transport=self._transport,
             channel=channel,
             endpoint=endpoint,
@@ -225,9 +261,6 @@ class ControlLinks:
             loop=self._loop,
             rng=self._rng,
         )
-        if node:
-            self._links[node, channel] = link
-        return link
 
     def on_link_open(self, link: Link, welcome: Welcome) -> None:
         identity = welcome.identity
@@ -238,7 +271,7 @@ class ControlLinks:
             self._owner.on_seed(link.endpoint, identity)
             if identity.node == self._greeter.identity.node:
                 return
-        if link.connection is None:  # there was one already
+        if link.connection is None or self._is_aside(link):  # there was one already
             self._owner.on_met(identity, False)
             return
         self._publish(LinkUp(self._loop.time(), identity.node, link.channel.value, link.endpoint))
@@ -274,6 +307,9 @@ class ControlLinks:
             link.close()
             self._owner.on_seed(link.endpoint, event)
             return
+        if self._is_aside(link):
+            self._let_go(link)
+            return
         if was_open:
             reason = f"{event.kind.value}{': ' if event.detail else ''}{event.detail}"
             self._publish(LinkDown(self._loop.time(), link.peer, link.channel.value, link.endpoint, reason, dropped))
@@ -285,7 +321,19 @@ class ControlLinks:
     def on_link_batch(self, link: Link, batch: Batch) -> None:
         """Nodes answer on their own links: nothing that comes back here was asked for, so it is dropped."""
 
+    def _is_aside(self, link: Link) -> bool:
+        return self._asides.get((link.peer, link.channel)) is link
+
+    def _close_asides(self, node: str) -> None:
+        for channel in CONTROL_CHANNELS:
+            link = self._asides.pop((node, channel), None)
+            if link is not None:
+                link.close()
+
     def _let_go(self, link: Link) -> None:
+        if self._is_aside(link):
+            del self._asides[link.peer, link.channel]
+            link.close()
         if self._links.get((link.peer, link.channel)) is link:
             del self._links[link.peer, link.channel]
             link.close()

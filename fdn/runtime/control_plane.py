@@ -443,7 +443,13 @@ class ControlPlane:
     def _send_core(self, peer: NodeId, protocol: str, body: bytes) -> None:
         claim = self._claims.get(peer)
         endpoint = "" if claim is None else claim.endpoints.get(Channel.GOSSIP.value, "")
-        self.links.send(peer, Channel.GOSSIP, Envelope(Kind.CORE, protocol, body=msgspec.Raw(body)), endpoint)
+        envelope = Envelope(Kind.CORE, protocol, body=msgspec.Raw(body))
+        if endpoint and not self.links.is_open(peer, Channel.GOSSIP):
+            said = self.links.said_endpoint(peer, Channel.GOSSIP)
+            if said and said != endpoint:
+                self.links.send_aside(peer, Channel.GOSSIP, envelope, said)
+                return
+        self.links.send(peer, Channel.GOSSIP, envelope, endpoint)
 
     def _send_request(self, node: str, envelope: Envelope) -> bool:
         return self.links.send(node, Channel.COORDINATION, envelope)

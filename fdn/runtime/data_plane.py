@@ -17,7 +17,7 @@ import msgspec
 from fdn.errors import Unreachable
 from fdn.runtime.facts import Fact, HandshakeRefused, LinkDown, LinkUp
 from fdn.runtime.greeting import Greeter
-from fdn.runtime.link import Link
+from fdn.runtime.link import Link, LinkState
 from fdn.runtime.sessions import Session, Sessions, SessionsStats
 from fdn.runtime.view import EMPTY_VIEW, View
 from fdn.settings import Settings
@@ -356,8 +356,12 @@ class DataPlane:
         self.on_caller_gone(node)
 
     def _close_idle(self) -> None:
-        for link in self._links.values():
+        for key, link in list(self._links.items()):
             if link.connection is None:
+                # Made to answer somebody who never became a member: those have no end.
+                if link.state is LinkState.IDLE and link.peer not in self._view.members:
+                    del self._links[key]
+                    self._sent_before.pop(link, None)
                 continue
             stats = link.connection.stats()
             sent = stats.messages_sent

@@ -47,7 +47,9 @@ class NodeIdentity:
 
 def default_name() -> str:
     """A name for a node that was given none: the host's, made fit, and 32 random bits."""
-    host = "".join(c if c.isalnum() or c == "-" else "-" for c in socket.gethostname().lower()).strip("-")
+    host = "".join(c if (c.isascii() and c.isalnum()) or c == "-" else "-" for c in socket.gethostname().lower()).strip(
+        "-"
+    )
     return f"{host[:40] or 'node'}-{secrets.token_hex(4)}"
 
 

@@ -1,8 +1,8 @@
 """Who is on the other side of our listeners: no frame is believed before its connection has said HELLO.
 
 A ROUTER tells connections apart by a routing id of its own making, so a peer cannot pose as another connection. What
-libzmq does not tell is that a connection ended; a session therefore goes when its peer says BYE or is declared dead, and
-the ones unused for longest go when there are too many, of one peer or in all.
+libzmq does not tell is that a connection ended; a session therefore goes when its peer says BYE or is declared dead,
+and the ones unused for longest go when there are too many, of one peer or in all.
 """
 
 import collections
@@ -17,7 +17,7 @@ from transports.channel import Channel
 from transports.credit import GrantWindow
 from transports.transport import Batch, Listener
 from transports.wire.envelope import Envelope, Kind
-from transports.wire.handshake import Bye, Hello, Refused, RefusedCode, Role, Welcome
+from transports.wire.handshake import Bye, Hello, Identity, Refused, RefusedCode, Role, Welcome
 
 __all__ = ("Session", "Sessions", "SessionsStats")
 
@@ -133,6 +133,11 @@ class Sessions:
         """End all sessions of a peer that is dead or has left."""
         for session in [session for session in self._by_source.values() if session.peer == peer]:
             self._give_up(session, "you are held dead, or have left")
+
+    def identity_of(self, peer: str) -> Identity | None:
+        """What a node last said of itself on any channel, if a session of it is open."""
+        latest = [sessions[-1] for channel in Channel if (sessions := self._by_peer.get((channel, peer)))]
+        return next((session.hello.identity for session in latest if not session.is_client), None)
 
     def open_sessions(self) -> tuple[Session, ...]:
         """All that are open, the longest unused first."""

@@ -225,7 +225,9 @@ class Swim:
             case _:
                 assert_never(message)
         held = self._membership.get(sender)
-        accused = held is not None and held.status is Status.DEAD
+        # One that has really left says so itself, and does not listen. Of one that does not say so it was a lie.
+        goodbye = any(claim.subject == sender and claim.status is Status.LEFT for claim in message.claims)
+        accused = held is not None and held.status in (Status.DEAD, Status.LEFT) and not goodbye
         if (accused or refutations != self._refutation_count) and not isinstance(message, Ping):
             self._send(sender, Gossip(self._claims_for(sender)))  # an Ack has carried it otherwise
 
@@ -240,7 +242,7 @@ class Swim:
     def _on_met(self, claim: Claim, now: float) -> None:
         self._apply(claim, claim.subject, now)
         held = self._membership.get(claim.subject)
-        if held is None or (held.status is Status.LEFT and held.incarnation == claim.incarnation):
+        if held is None:
             return
         # It does not know what is said of it, or that a later life of it is believed in: tell it, and it rises above.
         if held.status is not Status.ALIVE or held.incarnation > claim.incarnation:
@@ -336,7 +338,7 @@ class Swim:
         if self._membership.live_count == 1 and (before is None or before.status not in _LIVE):
             self._push_pull_at = now + self._push_pull_pause_s()
         if before is not None and after.incarnation[0] > before.incarnation[0]:
-            self._told_all.pop(peer, None)  # it has been started again, and knows nothing of what its former life was told
+            self._told_all.pop(peer, None)  # started again, it knows nothing of what its former life was told
         self._prober.watch(peer, now)
         if after.status is Status.SUSPECT:
             self._suspicion_count += 1
@@ -397,7 +399,7 @@ class Swim:
         """What to tell `peer` along with a message: first what is held against it (Lifeguard's buddy system)."""
         held = self._membership.get(peer)
         against = []
-        if held is not None and held.status in (Status.SUSPECT, Status.DEAD):
+        if held is not None and held.status is not Status.ALIVE:
             against = [self._membership.dated(held, self._last_now or 0.0)]
         sent_max = transmissions_max(self._settings.retransmit_multiplier, self._membership.live_count + 1)
         picked = self._news.pick(self._settings.claims_per_message_max - len(against), sent_max)

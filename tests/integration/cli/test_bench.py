@@ -35,3 +35,11 @@ def test_killing_it_leaves_nothing_behind(cluster: Cluster) -> None:
 def four_children(pid: int) -> list[psutil.Process]:
     children = psutil.Process(pid).children()
     return children if len(children) == 4 else []
+
+
+def test_stall_on_real_processes(cluster: Cluster) -> None:
+    done = cluster.command("bench", "stall", "--scenario", "idle", "--json", timeout_s=60)
+    assert done.returncode == 0, done.stderr
+    idle = json.loads(done.stdout)["idle"]
+    assert idle["suspicions"] == idle["deaths"] == idle["calls_failed"] == 0
+    assert idle["calls"] > 0

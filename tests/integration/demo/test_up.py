@@ -14,7 +14,7 @@ import pytest
 from blake3 import blake3
 
 import fdn
-from fdn.demo.views import Eye
+from fdn.local.views import Eye
 from tests.integration.processes import Cluster, eventually, first_line
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]

@@ -1,9 +1,11 @@
+import dataclasses
 import json
 from typing import Any
 
 import pytest
 
 from fdn.bench.plan import Plan
+from fdn.bench.stall import Outcome
 from fdn.cli.root import run
 
 FIGURES = {"messages_per_s": 5, "calls_per_s": 7, "p50_us": 1.5, "p99_us": 2.5, "sent": 9, "lost": 0, "wire_bytes": 99}
@@ -63,3 +65,19 @@ def test_a_table(plans: list[Plan], capsys: pytest.CaptureFixture[str]) -> None:
 def test_what_cannot_be_measured_is_a_usage_error(arguments: tuple[str, ...], plans: list[Plan]) -> None:
     assert run(["bench", "cast", *arguments]) == 2
     assert plans == []
+
+
+def test_stall_tells_what_each_scenario_did(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def measure(folder: Any, names: Any, say: Any) -> dict[str, Any]:
+        return {name: dataclasses.asdict(Outcome(blocked_s=None)) for name in names}
+
+    monkeypatch.setattr("fdn.bench.stall.measure", measure)
+    assert run(["bench", "stall", "--json", "--scenario", "idle"]) == 0
+    assert json.loads(capsys.readouterr().out)["idle"]["suspicions"] == 0
+    assert run(["bench", "stall"]) == 0
+    assert "gc_collect" in capsys.readouterr().out
+    assert run(["bench", "stall", "--scenario", "none"]) == 2
+    assert "idle, sleep" in capsys.readouterr().err
+    assert run(["bench", "stall", "--join", "127.0.0.1:1"]) == 2

@@ -7,9 +7,9 @@ import pytest
 
 import fdn
 from fdn.demo.indexer import Index, Indexed
-from fdn.demo.local_cluster import ClusterPlan, LocalCluster, LocalNode
 from fdn.demo.show import QUERIES, Demonstration
 from fdn.demo.source import index_source
+from fdn.local.cluster import ClusterPlan, LocalCluster, LocalNode
 from fdn.runtime.facts import MemberDead, MemberSuspect
 
 

@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from fdn.demo.interrupt import Interrupt
-from fdn.demo.local_cluster import ClusterPlan
 from fdn.demo.up import Order, Voice, _finished, up
 from fdn.errors import ConfigError, Error
+from fdn.local.cluster import ClusterPlan
+from fdn.local.interrupt import Interrupt
 
 
 def test_a_task_that_ends_first_is_finished():

@@ -126,8 +126,23 @@ def test_one_met_in_an_older_life_than_is_believed_in_is_told_so(claim_about):
 
 def test_who_left_does_not_come_back_by_saying_hello(claim_about):
     driver = Driver(claim_about("n1", status=Status.LEFT))
-    assert driver.feed(Met(claim_about("n1"))) == []
+    effects = driver.feed(Met(claim_about("n1")))
+    assert changes(effects) == []
     assert driver.status(N1) == "left"
+    (told,) = sends(effects, Gossip)  # in case somebody has lied about it: only it can say that it has not left
+    assert [claim.status for claim in told.message.claims] == [Status.LEFT]
+
+
+def test_who_is_leaving_is_not_told_what_it_says_itself(claim_about):
+    driver = Driver(claim_about("n1"))
+    assert sends(driver.hear(N1, claim_about("n1", status=Status.LEFT)), Gossip) == []
+    assert driver.status(N1) == "left"
+
+
+def test_one_that_speaks_though_it_is_said_to_have_left_is_told_so(claim_about):
+    driver = Driver(claim_about("n1", status=Status.LEFT))
+    (told,) = sends(driver.hear(N1, claim_about("n2")), Gossip)
+    assert told.message.claims[0].status is Status.LEFT
 
 
 def test_claims_of_third_parties_are_believed_but_call_for_no_exchange(claim_about):

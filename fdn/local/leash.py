@@ -1,6 +1,6 @@
 """Run a module in a process that cannot outlive its parent, even one that is killed with SIGKILL.
 
-`python -m fdn.demo.leash PARENT_PID MODULE [ARGUMENTS]` runs MODULE as `python -m` would. Whoever starts it gives it
+`python -m fdn.local.leash PARENT_PID MODULE [ARGUMENTS]` runs MODULE as `python -m` would. Whoever starts it gives it
 a pipe as standard input and keeps the other end open for as long as it lives.
 
 On Linux the kernel sends SIGKILL when the parent is gone, which also ends a process that is stopped or stuck in C code.
@@ -25,7 +25,7 @@ def command(module: str, *arguments: str) -> list[str]:
 
     Start it from the main thread: the kernel goes by the thread that made the process, not by its process.
     """
-    return [sys.executable, "-m", "fdn.demo.leash", str(os.getpid()), module, *arguments]
+    return [sys.executable, "-m", "fdn.local.leash", str(os.getpid()), module, *arguments]
 
 
 def die_with(parent: int) -> None:

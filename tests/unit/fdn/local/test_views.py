@@ -2,8 +2,8 @@ from typing import Any
 
 import pytest
 
-from fdn.demo.views import Eye, changes, is_whole
 from fdn.errors import Unreachable
+from fdn.local.views import Eye, changes, is_whole
 
 
 def row(node: str, status: str = "alive", **other: Any) -> dict[str, Any]:

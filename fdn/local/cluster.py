@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from fdn.demo import leash
 from fdn.errors import ConfigError, Conflict, DeadlineExceeded, Error, from_wire
+from fdn.local import leash
 from transports.channel import Channel
 
 __all__ = ("ClusterPlan", "LocalCluster", "LocalNode", "describe_end", "start_error")

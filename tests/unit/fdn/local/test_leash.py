@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 import fdn
-from fdn.demo import leash
+from fdn.local import leash
 
 ROOT = Path(fdn.__file__).parents[1]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
 # A process that starts another on a leash, and passes its pid on; the other says when it runs, and stays.
 PARENT = """
 import subprocess, sys
-from fdn.demo import leash
+from fdn.local import leash
 child = subprocess.Popen(leash.command("child"), stdin=subprocess.PIPE, stdout=sys.stdout)
 print(child.pid, flush=True)
 child.wait()
@@ -22,7 +22,7 @@ child.wait()
 CHILD = "import signal, sys\nprint(sys.argv, __name__, flush=True)\nsignal.pause()\n"
 PIPED = """
 import os, signal
-from fdn.demo.leash import die_with_pipe
+from fdn.local.leash import die_with_pipe
 die_with_pipe(0)
 print("tied", flush=True)
 signal.pause()
@@ -68,7 +68,7 @@ def test_a_child_ends_with_the_last_writer_of_its_pipe():
 
 def test_a_parent_that_is_gone_already_is_noticed():
     ran = subprocess.run(
-        [sys.executable, "-m", "fdn.demo.leash", "1" if os.getpid() != 1 else "2", "this"],
+        [sys.executable, "-m", "fdn.local.leash", "1" if os.getpid() != 1 else "2", "this"],
         stdin=subprocess.DEVNULL,
         env=ENVIRONMENT,
         timeout=20,
@@ -78,4 +78,4 @@ def test_a_parent_that_is_gone_already_is_noticed():
 
 
 def test_the_command_names_this_process_as_the_parent():
-    assert leash.command("fdn.cli", "version")[2:] == ["fdn.demo.leash", str(os.getpid()), "fdn.cli", "version"]
+    assert leash.command("fdn.cli", "version")[2:] == ["fdn.local.leash", str(os.getpid()), "fdn.cli", "version"]

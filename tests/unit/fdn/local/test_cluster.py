@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from fdn.demo.local_cluster import ClusterPlan, describe_end, start_error
 from fdn.errors import ConfigError, Conflict, Error
+from fdn.local.cluster import ClusterPlan, describe_end, start_error
 
 LOG = Path("/tmp/n1.log")
 PLAN = ClusterPlan(LOG.parent)

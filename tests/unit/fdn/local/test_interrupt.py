@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from fdn.demo.interrupt import Interrupt
+from fdn.local.interrupt import Interrupt
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
