@@ -391,7 +391,7 @@ def _envelope(frame: bytes) -> list[Any] | None:
 
 
 def _identity(endpoint: str, welcome: Any) -> dict[str, Any]:
-    identity = welcome.get("identity") if isinstance(welcome, dict) else None
+    identity: Any = welcome.get("identity") if isinstance(welcome, dict) else None
     endpoints = identity.get("endpoints") if isinstance(identity, dict) else None
     if not isinstance(endpoints, dict) or not all(isinstance(endpoints.get(channel), str) for channel in _CHANNELS):
         raise Unreachable(f"{endpoint} sent a WELCOME without its endpoints", hint="is it an fdn node's base port?")

@@ -541,8 +541,10 @@ class Node:
         self._closers.append(self._close_host)
         data_side = LoopSide(self._loop, threading.get_ident(), self._on_view, self._facts.publish, self._on_beat)
 
+        made: list[ControlPlane] = []  # a start that is given up meanwhile must find it, to close it
+
         def make_control() -> ControlPlane:
-            return ControlPlane(
+            control = ControlPlane(
                 transport=self._make_transport(self._host.loop, limits),
                 settings=settings,
                 identity=identity,
@@ -553,9 +555,15 @@ class Node:
                 rng=random.Random(self._rng.getrandbits(64)),
                 data_side=data_side,
             )
+            made.append(control)
+            return control
 
+        async def close_control() -> None:
+            for control in made:
+                await control.close("leaving")
+
+        self._closers.append(lambda: self._host.run(close_control()))
         self._control = await self._host.call(make_control)
-        self._closers.append(lambda: self._host.run(self._control.close("leaving")))
         self._awareness = Awareness(self._control, self._host.loop, self._caught_up)
         self._control.requests.answers = answers(
             self._control, settings, __version__, lambda: self._endpoints, self._stop_soon

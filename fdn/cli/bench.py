@@ -114,8 +114,10 @@ def stall(invocation: Invocation, /, names: tuple[str, ...]) -> None:
     )
 
 
-def _figure(value: float | None) -> str:
-    return "-" if value is None else f"{value:,.2f}" if isinstance(value, float) else str(value)
+def _figure(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.2f}" if isinstance(value, float) else str(value)
 
 
 def _own_processes_only(invocation: Invocation) -> None:

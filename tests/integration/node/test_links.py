@@ -12,6 +12,7 @@ import zmq.asyncio
 
 import fdn
 from fdn.settings import DataSettings, LinkSettings, Settings
+from tests.integration.ports import free_base
 from transports.channel import Channel
 from transports.wire.envelope import Kind
 
@@ -199,9 +200,9 @@ def test_a_peer_that_restarts_never_sees_an_old_queue() -> None:
         first: list[int] = []
         second: list[int] = []
         small = DataSettings(credit_messages=16)
-        server = fdn.Node(settings=settings("n1", data=small))
+        base = f"tcp://127.0.0.1:{free_base()}"
+        server = fdn.Node(settings=settings("n1", bind=base, data=small))
         await server.start()
-        base = server.endpoint
         blocked = asyncio.Event()
 
         async def take(number: int) -> None:

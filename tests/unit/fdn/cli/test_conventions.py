@@ -19,6 +19,8 @@ TALKING = (
     ("service", "ls"),
     ("service", "call", "math.add", "[1, 2]"),
     ("request", "math.add", "[1, 2]"),
+    ("pub", "orders.eu", "1"),
+    ("sub", "orders.>"),
 )
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from fdn import running
 from fdn.app import App
 from fdn.cli import node
 from fdn.cli.root import run
@@ -29,7 +30,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         nodes.append({"node": node, **hooks})
         return 0
 
-    monkeypatch.setattr("fdn.running.run_node", run_node)
+    monkeypatch.setattr(running, "run_node", run_node)
     return nodes
 
 

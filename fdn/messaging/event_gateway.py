@@ -1,0 +1,207 @@
+"""The gateway for events: what clients publish, and what they want to hear.
+
+A client's events are published by this node, in their order, with the client's deadline and trace. Its subscriptions
+are this node's own, with queues that drop their oldest: a client that does not read must cost bounded memory, and must
+not hold up publishers. What it missed is told with the next event.
+"""
+
+import asyncio
+import collections
+import logging
+from typing import Any, Final
+
+import msgspec
+
+from fdn.context import scope_var
+from fdn.errors import BadRequest, Error, Overloaded, to_wire
+from fdn.messaging.dispatch import scope_of
+from fdn.messaging.event_queue import Gap, Policy
+from fdn.messaging.events import Events
+from fdn.messaging.payloads import encode
+from fdn.messaging.subscriptions import Subscription
+from fdn.runtime.data_plane import Origin, Ticket
+from fdn.runtime.sessions import Session
+from fdn.settings import Settings
+from transports.wire.envelope import Envelope, Kind, MetaKey
+
+__all__ = ("EventGateway", "Wanted")
+
+_log = logging.getLogger(__name__)
+_raw = msgspec.msgpack.Decoder(msgspec.Raw)
+_PAUSE_S: Final = 0.002  # before an event is offered again to a client whose queue was full; doubles
+_PAUSE_S_MAX: Final = 0.1
+_PATIENCE_S: Final = 30.0  # a client that takes nothing for so long is held gone: libzmq does not tell
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """The body of a client's SUBSCRIBE.
+
+    Attributes:
+        queue: Queue group, or empty.
+        timeout_ms: How long the answer may wait for members to confirm; None takes `events.subscribe_timeout_s`.
+    """
+
+    queue: str = ""
+    timeout_ms: int | None = None
+
+
+_wanted_decoder = msgspec.msgpack.Decoder(Wanted | None)
+
+
+class EventGateway:
+    """See the module. It sees only clients: nodes tell their interests in their offers."""
+
+    def __init__(self, events: Events, node: str, settings: Settings, loop: asyncio.AbstractEventLoop) -> None:
+        self._events = events
+        self._node = node
+        self._loop = loop
+        self._waiting_max = settings.data.credit_messages
+        self._default_timeout_s = settings.calls.timeout_s
+        self._publishing: dict[Session, collections.deque[tuple[Envelope, Ticket]]] = {}
+        self._forwarding: dict[tuple[Session, int], asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # -- what a client publishes
+
+    def publish(self, origin: Origin, envelope: Envelope, ticket: Ticket) -> None:
+        """Take a client's EVENT."""
+        assert isinstance(origin, Session)
+        waiting = self._publishing.get(origin)
+        if waiting is None:
+            waiting = self._publishing[origin] = collections.deque()
+            self._start(self._publish_all(origin, waiting))
+        if len(waiting) < self._waiting_max:  # more than that only from one who does not keep to its credit
+            ticket.held += 1
+            waiting.append((envelope, ticket))
+
+    async def _publish_all(self, session: Session, waiting: "collections.deque[tuple[Envelope, Ticket]]") -> None:
+        """One task a client, for as long as it has something to publish: that keeps the order."""
+        try:
+            while waiting:
+                envelope, ticket = waiting.popleft()
+                timeout_s = envelope.deadline_ms / 1000 or self._default_timeout_s
+                scope_var.set(scope_of(envelope, self._loop.time() + timeout_s))
+                try:
+                    await self._events.publish(envelope.to, envelope.body)
+                except Error as error:  # nobody waits to hear of it
+                    _log.warning("an event of client %s is lost: %s", session.peer, error, extra={"peer": session.peer})
+                finally:
+                    ticket.release()
+        finally:
+            del self._publishing[session]
+
+    # -- what it wants
+
+    def on_subscribe(self, origin: Origin, envelope: Envelope, ticket: Ticket) -> None:
+        """A SUBSCRIBE came in."""
+        if not isinstance(origin, Session) or not origin.is_client:
+            return
+        key = (origin, envelope.id)
+        if key in self._forwarding:
+            self._fail(origin, envelope.id, BadRequest(f"subscription {envelope.id} exists", hint="choose another id"))
+            return
+        try:
+            wanted = _wanted_decoder.decode(envelope.body) or Wanted()
+            subscription = self._events.add(
+                envelope.to,
+                None,
+                queue=wanted.queue,
+                policy=Policy.DROP_OLDEST,
+                queue_max=None,
+                concurrency=1,
+                decoder=_raw,
+            )
+        except Error as error:
+            self._fail(origin, envelope.id, error)
+            return
+        except (ValueError, RecursionError) as error:
+            self._fail(origin, envelope.id, BadRequest(f"SUBSCRIBE cannot be read: {error}"))
+            return
+        timeout_s = None if wanted.timeout_ms is None else max(0.0, wanted.timeout_ms / 1000)
+        task = self._start(self._serve(origin, envelope.id, subscription, timeout_s))
+        self._forwarding[key] = task
+        task.add_done_callback(lambda _: self._forwarding.pop(key, None))
+
+    def on_unsubscribe(self, origin: Origin, envelope: Envelope, ticket: Ticket) -> None:
+        """An UNSUBSCRIBE came in."""
+        task = self._forwarding.get((origin, envelope.id)) if isinstance(origin, Session) else None
+        if task is not None:
+            task.cancel()
+
+    def session_closed(self, session: Session) -> None:
+        """A client's session has ended, and with it what it wanted. What it published is still sent."""
+        for key in [key for key in self._forwarding if key[0] is session]:
+            self._forwarding[key].cancel()
+
+    async def _serve(
+        self, session: Session, number: int, subscription: Subscription[Any], timeout_s: float | None
+    ) -> None:
+        try:
+            await self._events.announced(subscription, timeout_s)
+            session.answer(Envelope(Kind.REPLY, "", number, 0, None, encode(subscription.unaware)))
+            await self._forward(session, number, subscription)
+        except Error as error:
+            self._fail(session, number, error)
+        finally:
+            await subscription.close()
+
+    async def _forward(self, session: Session, number: int, subscription: Subscription[Any]) -> None:
+        missed = 0
+        async for event in subscription:
+            if isinstance(event, Gap):
+                missed += event.count
+                continue
+            meta: dict[int, Any] = {int(MetaKey.ORIGIN): event.origin}
+            if missed:
+                meta[int(MetaKey.MISSED)] = missed
+            await self._hand_over(session, Envelope(Kind.EVENT, event.subject, number, 0, meta, event.payload))
+            missed = 0
+
+    async def _hand_over(self, session: Session, envelope: Envelope) -> None:
+        """Return when the client's queue has taken it; what comes meanwhile waits in the subscription's, or is dropped.
+
+        Raises:
+            Overloaded: It takes nothing, and is probably gone.
+        """
+        pause, gives_up_at = _PAUSE_S, 0.0
+        while not session.listener.send(session.source, envelope):
+            now = self._loop.time()
+            gives_up_at = gives_up_at or now + _PATIENCE_S
+            if now >= gives_up_at:
+                raise Overloaded(
+                    f"this client has read nothing for {_PATIENCE_S:g} s: its subscription is ended",
+                    hint="read faster, and subscribe again",
+                )
+            await self._sleep(pause)
+            pause = min(2 * pause, _PAUSE_S_MAX)
+
+    # -- the end
+
+    async def drain(self) -> None:
+        """Return when all that clients have published is sent; bound it with a timeout."""
+        while publishing := [task for task in self._tasks if task not in self._forwarding.values()]:
+            await asyncio.wait(publishing)
+
+    async def close(self) -> None:
+        """Give up everything under way."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _start(self, coroutine: Any) -> "asyncio.Task[None]":
+        task: asyncio.Task[None] = self._loop.create_task(coroutine, name="fdn-event-gateway")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _sleep(self, seconds: float) -> None:
+        done = self._loop.create_future()
+        timer = self._loop.call_later(seconds, done.set_result, None)
+        try:
+            await done
+        finally:
+            timer.cancel()
+
+    def _fail(self, session: Session, number: int, error: Error) -> None:
+        session.answer(Envelope(Kind.ERROR, "", number, 0, None, encode(to_wire(error, node=self._node))))

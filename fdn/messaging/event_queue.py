@@ -1,0 +1,191 @@
+"""The bounded queue of one subscription, and what happens when it is full.
+
+- `wait`: what comes keeps the credit of the batch that it came in, until there is room. The publisher, which then gets
+  no further credit, waits; what is held here beyond the queue is at most one credit window for each peer.
+- `drop_oldest`, `drop_newest`: never hold credit. What is dropped is counted, and told at its place as a `Gap`.
+
+No clock and no task: whoever reads is told through a callback that there is more.
+"""
+
+import collections
+import enum
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from fdn.runtime.data_plane import Ticket
+from transports.wire.envelope import Envelope
+
+__all__ = ("Delivery", "EventQueue", "Gap", "Policy")
+
+
+# A body is a view into the batch that it came in. Small ones are copied out, or each could keep 64 KiB alive.
+_COPIED_BYTES_MAX: Final = 16 * 1024
+
+
+class Policy(enum.StrEnum):
+    """What a full queue does with the next event."""
+
+    WAIT = "wait"
+    DROP_OLDEST = "drop_oldest"
+    DROP_NEWEST = "drop_newest"
+
+
+class Gap(msgspec.Struct, frozen=True):
+    """In the place of `count` events that were dropped here because the reader was too slow."""
+
+    count: int
+
+
+class Delivery(msgspec.Struct, gc=False):
+    """One event on its way to the subscriptions of one node.
+
+    Attributes:
+        envelope: As it came in; its body is encoded.
+        origin: Node id of the publisher's node.
+        deadline_at: Loop time after which nobody wants it, or 0.0.
+    """
+
+    envelope: Envelope
+    origin: str
+    deadline_at: float = 0.0
+
+
+class _Dropped:
+    """A gap that may still grow."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 1
+
+
+class EventQueue:
+    """See the module.
+
+    Args:
+        policy: What to do when it is full.
+        events_max: Events that it holds.
+        bytes_max: Bytes of payload that it holds; one event more than this still passes when nothing else waits.
+
+    Attributes:
+        count: Events that wait, those that hold their credit included.
+        full: Whether an event that came now would wait or be dropped.
+        dropped: Events dropped so far.
+        on_more: Called when there is more to read than before, if it is set. Must not raise.
+        on_room: Called when it is not full any more, if it is set. Must not raise.
+    """
+
+    __slots__ = (
+        "_bytes",
+        "_bytes_max",
+        "_events_max",
+        "_held",
+        "_items",
+        "_missed",
+        "_policy",
+        "count",
+        "dropped",
+        "full",
+        "on_more",
+        "on_room",
+    )
+
+    def __init__(self, policy: Policy, events_max: int, bytes_max: int) -> None:
+        self._policy = policy
+        self._events_max = events_max
+        self._bytes_max = bytes_max
+        self._items: collections.deque[Delivery | _Dropped] = collections.deque()
+        self._held: collections.deque[Ticket] = collections.deque()  # of the last so many items
+        self._bytes = 0
+        self._missed = 0  # oldest ones dropped since the last read
+        self.count = 0  # deliveries among the items
+        self.dropped = 0
+        self.full = False
+        self.on_more: Callable[[], None] | None = None
+        self.on_room: Callable[[], None] | None = None
+
+    def put(self, delivery: Delivery, ticket: Ticket) -> None:
+        """Take one event. Never waits."""
+        if self.full and not self._take_full(ticket):
+            return
+        body = delivery.envelope.body
+        size = len(body)
+        if size <= _COPIED_BYTES_MAX:
+            delivery.envelope.body = body.copy()
+        self._items.append(delivery)
+        self.count = count = self.count + 1
+        self._bytes = total = self._bytes + size
+        if count >= self._events_max or total >= self._bytes_max:
+            self.full = True
+        if self.on_more is not None:
+            self.on_more()
+
+    def take(self) -> Delivery | Gap | None:
+        """The next in order; None if there is none."""
+        if self._missed:
+            missed, self._missed = self._missed, 0
+            return Gap(missed)
+        if not self._items:
+            return None
+        item = self._items.popleft()
+        if type(item) is Delivery:
+            self.count -= 1
+            self._bytes -= len(item.envelope.body)
+            if self._held:
+                self._held.popleft().release()  # one that came later has its place now
+            elif self.full:
+                self._make_room()
+            return item
+        assert type(item) is _Dropped
+        return Gap(item.count)
+
+    def release(self) -> None:
+        """Give back the credit that is held, and keep what came: there will be no more."""
+        held, self._held = self._held, collections.deque()
+        for ticket in held:
+            ticket.release()
+
+    def clear(self) -> None:
+        """Drop everything; nobody will read it."""
+        self._items.clear()
+        self.count = self._bytes = self._missed = 0
+        self.release()
+        self.full = False
+        if self.on_room is not None:
+            self.on_room()
+
+    def _take_full(self, ticket: Ticket) -> bool:
+        """Whether an event is taken in though the queue is full."""
+        match self._policy:
+            case Policy.WAIT:
+                ticket.held += 1
+                self._held.append(ticket)
+            case Policy.DROP_OLDEST:
+                self._drop_oldest()
+            case Policy.DROP_NEWEST:
+                self.dropped += 1
+                last = self._items[-1]
+                if type(last) is _Dropped:
+                    last.count += 1
+                else:
+                    self._items.append(_Dropped())
+                return False
+        return True
+
+    def _drop_oldest(self) -> None:
+        """Drop as many as it takes: more than one if they are smaller than what fills the queue."""
+        while self._items and (self.count >= self._events_max or self._bytes >= self._bytes_max):
+            oldest = self._items.popleft()
+            assert type(oldest) is Delivery  # only `drop_newest` leaves marks
+            self.count -= 1
+            self._bytes -= len(oldest.envelope.body)
+            self._missed += 1
+            self.dropped += 1
+        self.full = False
+
+    def _make_room(self) -> None:
+        self.full = self.count >= self._events_max or self._bytes >= self._bytes_max
+        if not self.full and self.on_room is not None:
+            self.on_room()

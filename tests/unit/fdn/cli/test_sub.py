@@ -1,0 +1,52 @@
+import json
+from typing import Any
+
+import pytest
+
+from fdn.cli.root import run
+from fdn.client_events import ClientEvent, ClientSubscription
+from tests.unit.fdn.cli.fakes import FakeClient, FakeCluster
+
+EVENTS = [
+    ClientEvent("a.b", {"x": 1}, "n1-id", 0),
+    ClientEvent("a.c", b"raw", "n2-id", 3),
+    ClientEvent("a.d", None, "", 0),
+]
+asked: list[Any] = []
+
+
+@pytest.fixture(autouse=True)
+def _events(world: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.add("n1", 7400)
+    asked.clear()
+
+    def subscribe(self: FakeClient, pattern: str, *, queue: str) -> ClientSubscription:
+        asked.append((pattern, queue))
+        subscription = ClientSubscription(pattern, 1, lambda timeout_s: False, lambda subscription: None)
+        subscription.unaware = ("n3",)
+        for event in EVENTS:
+            subscription.put(event)
+        return subscription
+
+    monkeypatch.setattr(FakeClient, "subscribe", subscribe, raising=False)
+
+
+def test_a_line_for_each_event(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["sub", "a.>", "--count", "3"]) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines() == ['a.b  {"x": 1}', "a.c  \"b'raw'\"", "a.d  null"]
+    assert err.splitlines() == [
+        "subscribed to a.> at n1",
+        "these do not know of it yet: n3",
+        "3 events were missed here",
+    ]
+    assert asked == [("a.>", "")]
+
+
+@pytest.mark.parametrize("form", [["--json"], ["-o", "ndjson"]], ids=" ".join)
+def test_json_is_one_object_a_line(form: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["sub", "a.>", "--count", "2", "--queue", "q", *form]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert rows[0] == {"subject": "a.b", "payload": {"x": 1}, "origin": "n1-id", "missed": 0}
+    assert (rows[1]["subject"], rows[1]["missed"]) == ("a.c", 3)
+    assert asked == [("a.>", "q")]
