@@ -25,8 +25,8 @@ class Limits:
         outbox_messages_max: Envelopes waiting in one connection before it is `full`. Counted when a batch closes, so a
             connection may hold one batch more.
         outbox_bytes_max: The same in bytes. One envelope larger than this still passes when nothing else waits.
-        exempt_bytes_max: Bytes waiting in one connection past which even what needs no credit (replies, handshakes, core
-            messages) is dropped and counted: the peer asks without reading the answers.
+        exempt_bytes_max: Bytes waiting in one connection past which even what needs no credit (replies, handshakes,
+            core messages) is dropped and counted: the peer asks without reading the answers.
         send_hwm: Batches (ZeroMQ messages) that libzmq may hold for one peer on the sending side. Small on purpose:
             what waits in our own queue is coalesced, expires and is counted; what waits in libzmq does none of that.
             Measured one way, 100 B, two processes: 8 to 256 carry the same; 64 leaves room for batches of one.

@@ -84,7 +84,9 @@ class ConnectionStats:
     bytes_sent: int = 0
     batches_sent: int = 0
     expired: int = 0  # envelopes whose deadline passed before their batch was encoded
-    dropped: int = 0  # envelopes queued here when the connection ended (not what libzmq held), or past `exempt_bytes_max`
+    dropped: int = (
+        0  # queued here when the connection ended (what libzmq held is not counted), or past `exempt_bytes_max`
+    )
     unsendable: int = 0  # envelopes that could not be encoded into one frame
     hwm_hits: int = 0  # sends that met EAGAIN
     credit_stalls: int = 0  # flushes that found no credit

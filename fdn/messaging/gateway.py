@@ -58,8 +58,8 @@ class Gateway:
             task.cancel()
 
     def client_gone(self, client: str) -> None:
-        """Nobody waits for this client's calls any more."""
-        for key in [key for key in self._tasks if key[0] == client]:
+        """Nobody waits for this client's calls any more. Its casts, which nobody ever waits for, go on."""
+        for key in [key for key in self._tasks if key[0] == client and key[1] >= 0]:
             self._tasks[key].cancel()
 
     async def drain(self) -> None:

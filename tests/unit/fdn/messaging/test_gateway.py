@@ -142,6 +142,22 @@ async def test_a_clients_casts():
 
 
 @virtual
+async def test_casts_of_a_client_that_says_goodbye_right_behind_them_arrive():
+    async with World() as world:
+        seen: list[int] = []
+
+        async def take(number: int) -> None:
+            seen.append(number)
+
+        first, _second = await world.cluster(2, app(take=take))
+        client = await FrameClient(world).connect(first)
+        for number in range(10):
+            client.send(Kind.CAST, "take", payload=number)
+        client.send(Kind.BYE, payload={"reason": "done"})
+        await until(lambda: sorted(seen) == list(range(10)))
+
+
+@virtual
 async def test_too_many_calls_of_clients_are_refused():
     recorder = Recorder()
     async with World() as world:
