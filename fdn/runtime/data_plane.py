@@ -178,7 +178,8 @@ class DataPlane:
         for node, member in view.members.items():
             was = former.members.get(node)
             if member.status in ("dead", "left") and (was is None or was.status not in ("dead", "left")):
-                self._forget(node, f"{member.name} is {member.status}: {member.reason}")
+                # The word that it left may overtake what it sent last, and its goodbye comes behind that: listen on.
+                self._forget(node, f"{member.name} is {member.status}: {member.reason}", listen=member.status == "left")
             elif was is not None and member.endpoints != was.endpoints:
                 self._forget(node, f"{member.name} has moved")
         for node in former.members.keys() - view.members.keys():
@@ -345,13 +346,14 @@ class DataPlane:
         )
         return link
 
-    def _forget(self, node: str, reason: str) -> None:
+    def _forget(self, node: str, reason: str, listen: bool = False) -> None:
         for channel in DATA_CHANNELS:
             link = self._links.pop((node, channel), None)
             if link is not None:
                 self._sent_before.pop(link, None)
                 link.close()
-        self._sessions.drop_peer(node)
+        if not listen:
+            self._sessions.drop_peer(node)
         self.on_peer_lost(node, reason)
         self.on_caller_gone(node)
 

@@ -99,11 +99,13 @@ def test_a_queue_group_goes_on_when_a_member_is_killed(nodes: list[NodeProcess])
 
     as_member(nodes, work)
 
-    def after() -> bool:
-        got = [[number for number in seen(node) if number >= 1000] for node in survivors]
-        return sorted([*got[0], *got[1]]) == list(range(1000, 1300)) and len(got[0]) == len(got[1])
+    def after() -> list[list[int]]:
+        return [[number for number in seen(node) if number >= 1000] for node in survivors]
 
-    eventually("the survivors share all that came after", after)
+    eventually("the survivors get all that came after", lambda: sum(map(len, after())) >= 300)
+    got_after = after()
+    assert sorted([*got_after[0], *got_after[1]]) == list(range(1000, 1300))
+    assert all(got_after)  # not evenly: a view that changes meanwhile begins the turns anew
     got = [number for node in survivors for number in seen(node) if 0 <= number < 1000]
     assert len(got) == len(set(got))  # at most once
     assert len(got) >= 100  # of the first 150, a third went to the one that died

@@ -230,8 +230,11 @@ def test_a_member_that_is_gone(status: str):
         rig.show(member(peer.who, status))
         assert rig.told == [("peer lost", peer.node, f"peer is {status}: why"), ("caller gone", peer.node)]
         assert link.state is LinkState.CLOSED
-        await caller.inbox.count(2)
-        assert caller.inbox.envelopes[1].kind == Kind.BYE
+        if status == "dead":
+            await caller.inbox.count(2)
+            assert caller.inbox.envelopes[1].kind == Kind.BYE
+        else:  # what it sent before it left may still be on its way, and its own goodbye behind that
+            assert rig.plane.stats().sessions.open == 1
         rig.show(member(peer.who, status))
         assert len(rig.told) == 2  # once
         rig.show(member(peer.who))
