@@ -12,7 +12,7 @@ from fdn._guard import check_rooms
 if TYPE_CHECKING:
     from fdn.app import App
     from fdn.client import Client
-    from fdn.context import Context, deadline
+    from fdn.context import Context, deadline, headers
     from fdn.errors import (
         BadRequest,
         Cancelled,
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     )
     from fdn.messaging.event_queue import Gap
     from fdn.messaging.retry import Retry
+    from fdn.messaging.streams import Stream
     from fdn.messaging.subscriptions import Event, Subscription
     from fdn.node import Node
     from fdn.settings import Settings
@@ -56,10 +57,12 @@ __all__ = (
     "RemoteError",
     "Retry",
     "Settings",
+    "Stream",
     "Subscription",
     "Unreachable",
     "VersionMismatch",
     "deadline",
+    "headers",
 )
 
 # Read by the build too (setup.cfg), so it stays a plain string.
@@ -74,8 +77,10 @@ _HOMES: Final = {
     "Node": "fdn.node",
     "Retry": "fdn.messaging.retry",
     "Settings": "fdn.settings",
+    "Stream": "fdn.messaging.streams",
     "Subscription": "fdn.messaging.subscriptions",
     "deadline": "fdn.context",
+    "headers": "fdn.context",
 }
 
 check_rooms()

@@ -39,7 +39,7 @@ class Client:
     Args:
         endpoint: The node's coordination endpoint, `tcp://HOST:PORT` (its base port).
         cluster: The cluster's name.
-        timeout_s: For the handshake, and for calls that give none.
+        timeout: For the handshake, and for calls that give none.
 
     Raises:
         Unreachable: Nobody answers there (from `connect`, or on entering the context).
@@ -47,10 +47,10 @@ class Client:
         VersionMismatch: The two speak no common version of the protocol.
     """
 
-    def __init__(self, endpoint: str, *, cluster: str = "fdn", timeout_s: float = 5.0) -> None:
+    def __init__(self, endpoint: str, *, cluster: str = "fdn", timeout: float = 5.0, reconnect: bool = True) -> None:
         self.endpoint = endpoint
         self.cluster = cluster
-        self.timeout_s = timeout_s
+        self.timeout = timeout
         self.id = f"client-{secrets.token_hex(8)}"
         self.node: dict[str, Any] = {}
         self._pid = os.getpid()
@@ -75,13 +75,13 @@ class Client:
         if not self._sockets:
             self.node = self._open("coordination", self.endpoint)
 
-    def call(self, target: str, payload: Any = None, *, timeout_s: float | None = None, channel: str = "data") -> Any:
+    def call(self, target: str, payload: Any = None, *, timeout: float | None = None, channel: str = "data") -> Any:
         """Call `service.method` somewhere in the cluster, or `fdn.*` of this node on the coordination channel.
 
         Args:
             target: As in `Node.call`.
             payload: Anything MessagePack holds.
-            timeout_s: Seconds to wait; None takes the client's.
+            timeout: Seconds to wait; None takes the client's.
             channel: `data` for services, `coordination` for the node itself, which answers there even while its user's
                 code is stuck.
 
@@ -91,7 +91,7 @@ class Client:
         Raises:
             Error: What the handler or the cluster answered; `DeadlineExceeded` when nothing came in time.
         """
-        deadline_at = time.monotonic() + (self.timeout_s if timeout_s is None else timeout_s)
+        deadline_at = time.monotonic() + (self.timeout if timeout is None else timeout)
         socket = self._socket(channel)
         self._next_id += 1
         call_id = self._next_id
@@ -121,7 +121,7 @@ class Client:
         silence = DeadlineExceeded(f"{self.endpoint} takes no more messages", hint="send fewer, or allow more time")
         try:
             self._send(
-                self._socket("data"), [_CAST, target, 0, 0, None, payload], time.monotonic() + self.timeout_s, silence
+                self._socket("data"), [_CAST, target, 0, 0, None, payload], time.monotonic() + self.timeout, silence
             )
         except _Lost:
             raise self._lost("before a cast was sent") from None
@@ -138,7 +138,7 @@ class Client:
         """
         envelope = [_EVENT, valid_subject(subject), 0, 0, None, payload]
         silence = DeadlineExceeded(f"{self.endpoint} takes no more events", hint="publish less, or allow more time")
-        deadline_at = time.monotonic() + self.timeout_s
+        deadline_at = time.monotonic() + self.timeout
         socket = self._socket("events")
         try:
             while self._credit.spent:
@@ -153,9 +153,9 @@ class Client:
         Raises:
             As `publish`.
         """
-        self._ask("fdn.node.ping", _CALL, None, self.timeout_s)
+        self._ask("fdn.node.ping", _CALL, None, self.timeout)
 
-    def subscribe(self, pattern: str, *, queue: str = "", timeout_s: float | None = None) -> ClientSubscription:
+    def subscribe(self, pattern: str, *, queue: str = "", timeout: float | None = None) -> ClientSubscription:
         """Get the events of a subject, or of all that match a pattern, from everywhere in the cluster.
 
         What this client is too slow to read is dropped, the oldest first, and counted in the next event's `missed`.
@@ -163,18 +163,18 @@ class Client:
         Args:
             pattern: `*` stands for one token, `>` at the end for the rest.
             queue: A queue group: one member of it in the whole cluster gets each event.
-            timeout_s: Seconds to wait until the members know of it; None takes the node's setting.
+            timeout: Seconds to wait until the members know of it; None takes the node's setting.
 
         Raises:
             ConfigError: The pattern or the group is not possible.
             Overloaded: The node has too many subscriptions.
         """
         valid_pattern(pattern)
-        wanted = {"queue": valid_queue(queue), "timeout_ms": None if timeout_s is None else int(timeout_s * 1000)}
+        wanted = {"queue": valid_queue(queue), "timeout_ms": None if timeout is None else int(timeout * 1000)}
         subscription = ClientSubscription(pattern, self._next_id + 1, self._read_event, self._unsubscribe)
         self._subscriptions[subscription.number] = subscription  # events may come before the answer
         try:
-            unaware = self._ask(pattern, _SUBSCRIBE, wanted, self.timeout_s + (timeout_s or 0.0))
+            unaware = self._ask(pattern, _SUBSCRIBE, wanted, self.timeout + (timeout or 0.0))
         except Error:
             self._subscriptions.pop(subscription.number, None)
             raise
@@ -225,7 +225,7 @@ class Client:
         silence = DeadlineExceeded(f"{self.endpoint} takes no more messages", hint="close the client")
         envelope = [_UNSUBSCRIBE, "", subscription.number, 0, None, None]
         try:
-            self._send(self._sockets["events"], envelope, time.monotonic() + self.timeout_s, silence)
+            self._send(self._sockets["events"], envelope, time.monotonic() + self.timeout, silence)
         except _Lost:
             self.close()
 
@@ -282,7 +282,7 @@ class Client:
             "role": "client",
         }
         silence = Unreachable(f"no node answers at {endpoint}", hint="is the node running, and the address right?")
-        deadline_at = time.monotonic() + self.timeout_s
+        deadline_at = time.monotonic() + self.timeout
         try:
             socket.connect(endpoint)
             self._send(socket, [_HELLO, "", 0, 0, None, hello], deadline_at, silence)

@@ -79,7 +79,7 @@ class ClientSubscription:
             if self._closed:
                 raise StopIteration
 
-    def next(self, timeout_s: float) -> ClientEvent | None:
+    def next(self, timeout: float) -> ClientEvent | None:
         """The next event, or None if none comes in so many seconds.
 
         Raises:
@@ -89,7 +89,7 @@ class ClientSubscription:
         while not self._inbox:
             if self.error is not None:
                 raise self.error
-            if self._closed or not self._read(timeout_s):
+            if self._closed or not self._read(timeout):
                 return None
         event = self._inbox.popleft()
         if self._missed:

@@ -1,6 +1,6 @@
-"""What travels with a call: the trace it belongs to, and the moment by which it must be done.
+"""What travels with a call: the trace it belongs to, the moment by which it must be done, and the user's headers.
 
-Both live in one context variable, so that they follow the work through `await`, tasks and threads started with
+They live in one context variable, so that they follow the work through `await`, tasks and threads started with
 `asyncio.to_thread`, and over the wire to the next node.
 """
 
@@ -9,41 +9,53 @@ import contextlib
 import contextvars
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
 import msgspec
 
+from fdn.errors import BadRequest
+from transports.wire.envelope import MetaKey
+
 __all__ = (
     "DEADLINE_S_MAX",
+    "HEADERS_BYTES_MAX",
     "Context",
     "Scope",
+    "current_meta",
     "current_scope",
     "deadline",
+    "headers",
     "new_span",
     "new_trace",
     "pack_trace",
     "scope_var",
+    "unpack_headers",
     "unpack_trace",
 )
 
 DEADLINE_S_MAX = 86_400.0 * 365  # as milliseconds it fits the wire, and no timer overflows
 _TRACE_BYTES, _SPAN_BYTES = 16, 8  # W3C Trace Context, section 3.2
 _SAMPLED = 1
+HEADERS_BYTES_MAX: Final = 8192  # of names and values together, as UTF-8: they travel with every message
+_NONE: Final[Mapping[str, str]] = {}
 _ids = random.Random(random.SystemRandom().getrandbits(128))  # ids need to be unique, not secret
 
 
 class Scope(msgspec.Struct, frozen=True):  # made for every call: a frozen dataclass costs five times as much
-    """The trace and the deadline that the running code inherits.
+    """The trace, the deadline and the headers that the running code inherits.
 
     Attributes:
         trace_id: 16 bytes; empty when there is no trace.
         span_id: 8 bytes, this piece of work; empty when there is no trace.
         deadline_at: Loop time in seconds, or 0.0 for none.
+        headers: None for none; never changed.
     """
 
     trace_id: bytes = b""
     span_id: bytes = b""
     deadline_at: float = 0.0
+    headers: Mapping[str, str] | None = None
 
 
 scope_var: contextvars.ContextVar[Scope | None] = contextvars.ContextVar("fdn_scope", default=None)
@@ -64,6 +76,7 @@ class Context(msgspec.Struct, frozen=True):
         trace_id: 32 hex digits, or empty.
         span_id: 16 hex digits, or empty.
         deadline_at: Loop time in seconds by which the caller needs the answer.
+        headers: What the caller, or whoever called it, gave along: see `fdn.headers`.
     """
 
     node: str
@@ -72,6 +85,7 @@ class Context(msgspec.Struct, frozen=True):
     trace_id: str
     span_id: str
     deadline_at: float
+    headers: Mapping[str, str] = _NONE
 
     def remaining_s(self) -> float:
         """Seconds left before the deadline; negative when it has passed."""
@@ -101,6 +115,56 @@ def deadline(seconds: float) -> Iterator[None]:
         yield
     finally:
         scope_var.reset(token)
+
+
+@contextlib.contextmanager
+def headers(added: Mapping[str, str]) -> Iterator[None]:
+    """Send these with every call, cast, event and stream inside, and with what those send in turn (baggage).
+
+    They add to those that the running code has itself got; a name given again takes the new value. A handler reads them
+    in `Context.headers`.
+
+    Raises:
+        BadRequest: A name or value is no str, or all together exceed `HEADERS_BYTES_MAX` bytes.
+    """
+    outer = scope_var.get() or Scope()
+    merged: dict[Any, Any] = {**(outer.headers or _NONE), **added}
+    for name, value in merged.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise BadRequest(f"header {name!r}: {value!r}", hint="names and values of headers are str")
+    size = sum(len(name.encode()) + len(value.encode()) for name, value in merged.items())
+    if size > HEADERS_BYTES_MAX:
+        raise BadRequest(
+            f"headers of {size} bytes; at most {HEADERS_BYTES_MAX}", hint="they travel with every message: send less"
+        )
+    token = scope_var.set(msgspec.structs.replace(outer, headers=merged))
+    try:
+        yield
+    finally:
+        scope_var.reset(token)
+
+
+def current_meta() -> dict[int, Any]:
+    """What a call made now carries: its trace, begun here if there is none, and the headers."""
+    scope = scope_var.get()
+    meta: dict[int, Any] = {
+        int(MetaKey.TRACE): pack_trace((scope.trace_id if scope is not None else b"") or new_trace(), new_span())
+    }
+    if scope is not None and scope.headers:
+        meta[int(MetaKey.HEADERS)] = scope.headers
+    return meta
+
+
+def unpack_headers(packed: object) -> Mapping[str, str] | None:
+    """The headers in `meta`; None if there are none, or they are not what the specification says."""
+    if not isinstance(packed, dict) or not packed:
+        return None
+    size = 0
+    for name, value in packed.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            return None
+        size += len(name) + len(value)
+    return packed if size <= HEADERS_BYTES_MAX else None
 
 
 def new_trace() -> bytes:

@@ -10,6 +10,7 @@ import functools
 import logging
 import random
 import threading
+import time
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar, overload
@@ -18,36 +19,47 @@ import msgspec
 
 from fdn import __version__
 from fdn.app import App
-from fdn.context import DEADLINE_S_MAX, scope_var
+from fdn.context import DEADLINE_S_MAX, deadline, scope_var
 from fdn.errors import BadRequest, ConfigError, Error, NotFound, Overloaded
+from fdn.lifespans import Lifespans
 from fdn.messaging.awareness import KNOWS, OFFERS_BYTES_MAX, Awareness
 from fdn.messaging.calls import Caller, CallerStats
+from fdn.messaging.client_services import ClientServices
+from fdn.messaging.diagnostics import diagnostics
 from fdn.messaging.directory import OffersDirectory
 from fdn.messaging.dispatch import Dispatcher, DispatchStats
 from fdn.messaging.event_gateway import EventGateway
 from fdn.messaging.events import Events, EventsStats
 from fdn.messaging.gateway import Gateway
+from fdn.messaging.injection import given
 from fdn.messaging.interceptors import Interceptor, Outgoing, Send, compose_send
 from fdn.messaging.introspection import answers
 from fdn.messaging.offers import Offer, encode_offers
+from fdn.messaging.payloads import decode
+from fdn.messaging.proxy import make_proxy
 from fdn.messaging.retry import Retry
 from fdn.messaging.services import Service
+from fdn.messaging.stream_calls import Items, OpenCall, StreamCaller
+from fdn.messaging.stream_flow import REQUEST_STREAM
+from fdn.messaging.streams import Stream
 from fdn.messaging.subscriptions import Subscription
 from fdn.runtime.binding import advertised, bind_all
 from fdn.runtime.control_plane import ControlPlane, ControlPlaneStats
-from fdn.runtime.data_plane import DataPlane, DataPlaneStats
+from fdn.runtime.data_plane import DataPlane, DataPlaneStats, Handler, Origin, Ticket
 from fdn.runtime.data_side import LoopSide
 from fdn.runtime.facts import Fact, FactStream
 from fdn.runtime.fork import ForkGuard, detach_loop
 from fdn.runtime.greeting import Greeter, fingerprint
 from fdn.runtime.identity import NodeIdentity, establish
 from fdn.runtime.plane_thread import InlinePlane, PlaneHost, PlaneThread
+from fdn.runtime.sessions import Session
+from fdn.runtime.timers import Timers, TimersStats
 from fdn.runtime.view import EMPTY_VIEW, Member, View
 from fdn.settings import Settings
 from transports.channel import Channel
 from transports.limits import FRAME_SLACK_BYTES, Limits
 from transports.transport import Transport
-from transports.wire.envelope import Kind
+from transports.wire.envelope import Envelope, Kind
 from transports.wire.handshake import Identity
 
 __all__ = ("Node", "NodeStats", "TransportFactory")
@@ -70,6 +82,7 @@ class NodeStats:
     calls: CallerStats
     dispatch: DispatchStats
     events: EventsStats
+    timers: TimersStats
 
 
 class Node:
@@ -83,9 +96,9 @@ class Node:
     Everything on it belongs to the loop that started it, except that nothing may be used in a forked child.
 
     Args:
-        *apps: Services to serve from the start.
+        *apps: Services, subscriptions, timers and lifespans from the start.
         settings: All settings; None takes the defaults.
-        interceptors: Around every send and every handler, first one outermost.
+        interceptors: Around every send and every handler, first one outermost; those of the apps are inside.
         control: Where the control plane runs: `thread` (its own, so that user code cannot delay it) or `inline` (on
         this
             loop: for tests and virtual time).
@@ -111,10 +124,11 @@ class Node:
         if control not in ("thread", "inline"):
             raise ConfigError(f"control={control!r}", hint="expected 'thread' or 'inline'")
         self._apps = apps
-        self._interceptors = tuple(interceptors)
+        self._interceptors = (*interceptors, *(one for app in apps for one in app.interceptors))
         self._inline = control == "inline"
         self._make_transport = transport or _zmq_transport
         self._rng = rng or random.Random()
+        self._lifespans = Lifespans(apps, self, self._begin_stop)
         self._guard = ForkGuard("this node")
         self._state = "new"
         self._facts = FactStream(self.settings.facts.queue_max)
@@ -165,12 +179,14 @@ class Node:
                 await bind_all(self.settings, self._host, self._control, self._data), self.settings
             )
             await self._open()
+            await self._begin_work()
         except BaseException as error:
             given_up = self._state == "giving up"
             await self._tear_down()
             if given_up and self._starting is not None and isinstance(error, asyncio.CancelledError):
                 self._starting.uncancel()  # it was `stop` that cancelled, not whoever waits for the start
-                raise Error("this node was stopped while it started", hint="make a new Node") from None
+                why = self._lifespans.broken or Error("this node was stopped while it started", hint="make a new Node")
+                raise why from None
             raise
         finally:
             self._starting = None
@@ -190,6 +206,7 @@ class Node:
         self._publish_offers()
         try:
             async with asyncio.timeout(self.settings.drain_timeout_s):
+                await self._timers.drain()
                 await self._dispatcher.drain()
                 await self._gateway.drain()
                 await self._event_gateway.drain()
@@ -205,10 +222,9 @@ class Node:
         if self._guard.forked or self._state in ("new", "stopped"):
             return
         if self._starting is not None:
-            if self._state == "starting":
-                self._state = "giving up"
-                self._starting.cancel()
-            await self.wait_stopped()
+            self._give_up_start()
+            assert self._stopped is not None
+            await self._stopped.wait()
             return
         if self._stopping is None:
             self._stopping = self._loop.create_task(self._stop())
@@ -219,9 +235,15 @@ class Node:
         await self.stop()
 
     async def wait_stopped(self) -> None:
-        """Return when the node has stopped, for whatever reason (`fdn leave` among them)."""
+        """Return when the node has stopped, for whatever reason (`fdn leave` among them).
+
+        Raises:
+            Error: The reason is that a lifespan of an app ended by itself.
+        """
         if self._stopped is not None:
             await self._stopped.wait()
+        if self._lifespans.broken is not None:
+            raise self._lifespans.broken
 
     async def join(self, *seeds: str) -> None:
         """Find further members through any of `seeds` (base addresses).
@@ -288,6 +310,7 @@ class Node:
         returns: type[T],
         timeout: float | None = None,
         retry: Retry | int | None = None,
+        items: Items | None = None,
     ) -> T: ...
 
     @overload
@@ -299,6 +322,7 @@ class Node:
         returns: None = None,
         timeout: float | None = None,
         retry: Retry | int | None = None,
+        items: Items | None = None,
     ) -> Any: ...
 
     async def call(
@@ -309,6 +333,7 @@ class Node:
         returns: type[T] | None = None,
         timeout: float | None = None,
         retry: Retry | int | None = None,
+        items: Items | None = None,
     ) -> T | Any:
         """Call `service.method`, or a plain function by its service's name, on one of the nodes that offer it.
 
@@ -320,6 +345,8 @@ class Node:
             returns: The type of the result; None gives plain values.
             timeout: Seconds for everything; None takes `calls.timeout_s`. A tighter `fdn.deadline` wins.
             retry: Further tries elsewhere after errors that may pass; the call may then run more than once.
+            items: A request stream: any iterable or async iterable, taken as fast as the handler reads. Such a call is
+                made once, whatever `retry` says.
 
         Raises:
             DeadlineExceeded: No answer in time; the work is cancelled over there.
@@ -329,13 +356,12 @@ class Node:
             Overloaded: Too much is waiting, there or here.
             BadRequest: The payload or the result does not fit its type.
         """
-        if timeout is not None and not 0 < timeout <= DEADLINE_S_MAX:
-            raise BadRequest(
-                f"timeout={timeout!r}", hint=f"expected a number of seconds above 0, at most {DEADLINE_S_MAX}"
-            )
+        self._check_timeout(timeout)
         self._check_running()
         decoder = _plain if returns is None else _decoder_for(returns)  # type: ignore[arg-type]
         tries = Retry(retry) if isinstance(retry, int) else retry
+        if items is not None:
+            return await self._call_with_items(target, payload, decoder, timeout, items)
         if self._send is None:
             return await self._caller.call(target, payload, timeout, decoder, tries)
         outgoing = Outgoing(target, payload, is_call=True, timeout_s=timeout)
@@ -343,6 +369,96 @@ class Node:
             self._interceptors,
             lambda out: self._caller.call(out.target, out.payload, out.timeout_s, decoder, tries),
         )(outgoing)
+
+    @overload
+    def stream(
+        self,
+        target: str,
+        payload: Any = None,
+        *,
+        items: Items | None = None,
+        returns: type[T],
+        timeout: float | None = None,
+    ) -> Stream[T]: ...
+
+    @overload
+    def stream(
+        self,
+        target: str,
+        payload: Any = None,
+        *,
+        items: Items | None = None,
+        returns: None = None,
+        timeout: float | None = None,
+    ) -> Stream[Any]: ...
+
+    def stream(
+        self,
+        target: str,
+        payload: Any = None,
+        *,
+        items: Items | None = None,
+        returns: type[T] | None = None,
+        timeout: float | None = None,
+    ) -> Stream[T] | Stream[Any]:
+        """Iterate over the streamed reply of a handler that is an async generator; see `Stream`.
+
+        ```python
+        async for n in node.stream("math.countdown", 3, returns=int): ...
+        ```
+
+        Nothing is sent before it is first read. A handler with one answer is a stream of one.
+
+        Args:
+            target: As for `call`.
+            payload: As for `call`.
+            items: A request stream, sent while the reply is read: any iterable or async iterable.
+            returns: The type of the items; None gives plain values.
+            timeout: The longest silence, in seconds, before the first item and between two; None takes
+                `calls.timeout_s`. `fdn.deadline` bounds the whole.
+
+        Raises (when it is read):
+            As `call`; and `DeadlineExceeded` when nothing came for that long.
+        """
+        self._check_timeout(timeout)
+        self._check_running()
+        decoder: msgspec.msgpack.Decoder[Any] = _plain if returns is None else _decoder_for(returns)  # type: ignore[arg-type]
+        timeout_s = self.settings.calls.timeout_s if timeout is None else timeout
+        return Stream(
+            target, lambda: self._open_call(target, payload, items, timeout_s), decoder, timeout_s, self._loop
+        )
+
+    def proxy(
+        self, protocol: Callable[..., T], name: str, *, retry: Retry | int | None = None, timeout: float | None = None
+    ) -> T:
+        """A service as an object: what `protocol` declares is called at `name`, and typed as it says there.
+
+        ```python
+        class Math(Protocol):
+            async def add(self, a: int, b: int) -> int: ...
+            def countdown(self, n: int) -> AsyncIterator[int]: ...
+
+
+        math = node.proxy(Math, "math")
+        assert await math.add(2, 3) == 5
+        async for n in math.countdown(3): ...
+        ```
+
+        A method that returns an `AsyncIterator` is a `stream`, and one that takes an `AsyncIterator` sends a request
+        stream. A Protocol with `__call__` is for a service that is a function. Nothing is sent before a call.
+
+        Args:
+            protocol: A Protocol, or any class with annotated methods.
+            name: The service; `math@n2` asks that node only.
+            retry: As for `call`.
+            timeout: As for `call` and `stream`.
+
+        Raises:
+            ConfigError: The protocol has something that cannot be called from afar.
+        """
+        # Not `type[T]`: to mypy a Protocol is no concrete class, and it would refuse to hand one over.
+        proxy: T = make_proxy(self, protocol, name, retry, timeout)  # type: ignore[arg-type]
+        return proxy
 
     def publish(self, subject: str, payload: Any = None) -> Awaitable[int]:
         """Await it to send to every node that wants the subject: at most once. See `fdn.messaging.events.Events`.
@@ -524,8 +640,23 @@ class Node:
         self._check_running()
         control = await self._host.call(self._control.stats)
         return NodeStats(
-            control, self._data.stats(), self._caller.stats(), self._dispatcher.stats(), self._events.stats()
+            control,
+            self._data.stats(),
+            self._caller.stats(),
+            self._dispatcher.stats(),
+            self._events.stats(),
+            self._timers.stats(),
         )
+
+    def _work_stats(self) -> Mapping[str, Any]:
+        return {
+            "calls": self._caller.stats(),
+            "dispatch": self._dispatcher.stats(),
+            "events": self._events.stats(),
+        }
+
+    def _ping(self, node: str, channel: Channel, timeout_s: float) -> Awaitable[None]:
+        return self._caller.ping(node, channel, timeout_s)
 
     # -- assembly
 
@@ -568,6 +699,9 @@ class Node:
         self._control.requests.answers = answers(
             self._control, settings, __version__, lambda: self._endpoints, self._stop_soon
         ) | {KNOWS: self._awareness.answer}
+        self._control.requests.answers |= diagnostics(
+            self._control, self._loop, lambda: self._endpoints, lambda: self._data.stats(), self._work_stats, self._ping
+        )
         credit = (settings.data.credit_messages, settings.data.credit_bytes)
         self._data_greeter = Greeter(settings.cluster, identity, agreed, credit)
         self._data = DataPlane(
@@ -588,19 +722,29 @@ class Node:
             kept.node,
             settings.calls.timeout_s,
             settings.data.body_bytes_max,
+            (settings.calls.stream_window_items, settings.calls.stream_window_bytes),
             self._loop,
             self._interceptors,
         )
         self._closers.append(self._dispatcher.close)
         self._caller = Caller(kept.node, self._data, self._directory, self._dispatcher, settings, self._loop, self._rng)
-        self._gateway = Gateway(self._caller, kept.node, settings, self._loop)
+        self._streams = StreamCaller(self._caller, kept.node, settings, self._loop)
+        self._closers.append(self._close_streams)
+        self._gateway = Gateway(self._caller, self._streams, kept.node, settings, self._loop)
         self._closers.append(self._gateway.close)
         self._dispatcher.for_clients = self._gateway
+        self._client_services = ClientServices(
+            self._dispatcher, self._streams, kept.node, settings, self._loop, self._announce, self._data.give_up
+        )
+        self._closers.append(self._client_services.close)
         self._data.handlers[Kind.CALL] = self._dispatcher.on_call
         self._data.handlers[Kind.CAST] = self._dispatcher.on_cast
         self._data.handlers[Kind.CANCEL] = self._dispatcher.on_cancel
         self._data.handlers[Kind.REPLY] = self._caller.on_reply
         self._data.handlers[Kind.ERROR] = self._caller.on_error
+        self._data.handlers[Kind.ITEM] = self._on_item
+        self._data.handlers[Kind.END] = self._on_item
+        self._data.on_stream_credit = self._on_stream_credit
         self._data.on_peer_lost = self._caller.fail_peer
         self._data.on_caller_gone = self._dispatcher.on_caller_gone
         self._data.on_client_gone = self._gateway.client_gone
@@ -612,11 +756,21 @@ class Node:
             publish = self._events.publish
             self._send_event = compose_send(self._interceptors, lambda out: publish(out.target, out.payload))
             self._publish = self._send_publish
+        self._timers = Timers(kept.name, kept.node, self._loop, time.time, self._rng, {Node: self})
+        self._closers.append(self._timers.close)
+        self._closers.append(self._lifespans.leave)
+        if not self._lifespans:  # else what they set up comes first
+            self._add_declared()
+
+    def _add_declared(self) -> None:
         for app in self._apps:
             for service in app.services:
-                self._add_service(**dataclasses.asdict(service) | {"target": service.target})
+                self._add_service(**_fields(service))
             for wish in app.subscriptions:
-                self._events.add(**dataclasses.asdict(wish), decoder=_plain)
+                wanted = _fields(wish) | {"handler": given(wish.handler, {Node: self})}
+                self._events.add(**wanted, decoder=_plain)
+            for timer in app.timers:
+                self._timers.add(**_fields(timer))
 
     def _put_events_on_top(self, kept: NodeIdentity) -> None:
         self._events = Events(
@@ -627,10 +781,43 @@ class Node:
         self._closers.append(self._event_gateway.close)
         self._events.for_clients = self._event_gateway
         self._data.handlers[Kind.EVENT] = self._events.on_event
-        self._data.handlers[Kind.SUBSCRIBE] = self._event_gateway.on_subscribe
-        self._data.handlers[Kind.UNSUBSCRIBE] = self._event_gateway.on_unsubscribe
-        self._data.on_client_session_closed = self._event_gateway.session_closed
+        self._data.handlers[Kind.SUBSCRIBE] = self._by_channel(
+            self._client_services.on_subscribe, self._event_gateway.on_subscribe
+        )
+        self._data.handlers[Kind.UNSUBSCRIBE] = self._by_channel(
+            self._client_services.on_unsubscribe, self._event_gateway.on_unsubscribe
+        )
+        self._data.on_client_session_closed = self._on_client_session_closed
         self._publish = self._events.publish
+
+    def _on_item(self, origin: Origin, envelope: Envelope, ticket: Ticket) -> None:
+        if envelope.to == REQUEST_STREAM:
+            self._dispatcher.on_item(origin, envelope, ticket)
+        elif envelope.kind == Kind.ITEM:
+            self._streams.on_item(origin, envelope, ticket)
+        else:
+            self._streams.on_end(origin, envelope, ticket)
+
+    def _on_stream_credit(self, origin: Origin, envelope: Envelope) -> None:
+        if envelope.to == REQUEST_STREAM:
+            self._streams.on_credit(origin, envelope)
+        else:
+            self._dispatcher.on_credit(origin, envelope)
+
+    @staticmethod
+    def _by_channel(on_data: Handler, on_events: Handler) -> Handler:
+        def handle(origin: Origin, envelope: Envelope, ticket: Ticket) -> None:
+            on_data_channel = isinstance(origin, Session) and origin.channel is Channel.DATA
+            (on_data if on_data_channel else on_events)(origin, envelope, ticket)
+
+        return handle
+
+    def _on_client_session_closed(self, session: Session) -> None:
+        self._event_gateway.session_closed(session)
+        self._client_services.session_closed(session)
+
+    async def _close_streams(self) -> None:
+        self._streams.close()
 
     async def _send_cast(self, target: str, payload: Any) -> None:
         assert self._send is not None
@@ -652,6 +839,19 @@ class Node:
             await self._host.run(self._control.wait_settled(_SETTLE_S))
         self._on_view(await self._host.call(self._control.view))
 
+    async def _begin_work(self) -> None:
+        """Enter the lifespans, as a member that can call others; offer what the apps serve only then."""
+        if self._lifespans:
+            self._state = "running"
+            try:
+                await self._lifespans.enter()
+                self._add_declared()
+                await self._announce(_SETTLE_S)
+            except BaseException:
+                await self._host.call(lambda: self._control.leave("did not start"))
+                raise
+        self._timers.start()
+
     def _add_service(
         self,
         name: str,
@@ -666,7 +866,7 @@ class Node:
         self._dispatcher.add(
             Service(
                 name,
-                target,
+                given(target, {Node: self}),
                 version=version,
                 capabilities=capabilities,
                 concurrency=calls.concurrency if concurrency is None else concurrency,
@@ -720,6 +920,11 @@ class Node:
     async def _stop(self) -> None:
         if self._state == "running":
             await self.drain()
+            try:
+                async with asyncio.timeout(self.settings.stop_timeout_s):
+                    await self._lifespans.leave()
+            except TimeoutError:
+                _log.error("a lifespan was not left within stop_timeout_s=%g", self.settings.stop_timeout_s)
             await self._host.call(lambda: self._control.leave("stopped"))
         await self._tear_down()
 
@@ -748,14 +953,47 @@ class Node:
         if not await self._host.close(self.settings.stop_timeout_s):
             _log.error("the control plane of node %s does not end; its thread is left behind", self.name)
 
+    def _give_up_start(self) -> None:
+        if self._starting is not None and self._state in ("starting", "running"):
+            self._state = "giving up"
+            self._starting.cancel()
+
+    def _begin_stop(self) -> None:
+        if self._starting is not None:
+            self._give_up_start()
+        elif self._stopping is None and self._state == "running":
+            self._stopping = self._loop.create_task(self._stop())
+
     def _stop_soon(self) -> None:
         """Asked over the network, on the control plane's loop: answer first, then go."""
+        self._loop.call_soon_threadsafe(self._begin_stop)
 
-        def begin() -> None:
-            if self._stopping is None and self._state == "running":
-                self._stopping = self._loop.create_task(self._stop())
+    async def _open_call(self, target: str, payload: Any, items: Items | None, timeout_s: float) -> OpenCall:
+        self._check_running()
+        if self._send is None:
+            return await self._streams.open(target, payload, items, timeout_s)
+        opened: OpenCall = await compose_send(
+            self._interceptors, lambda out: self._streams.open(out.target, out.payload, items, timeout_s)
+        )(Outgoing(target, payload, is_call=True, timeout_s=timeout_s, is_stream=True))
+        return opened
 
-        self._loop.call_soon_threadsafe(begin)
+    async def _call_with_items(
+        self, target: str, payload: Any, decoder: "msgspec.msgpack.Decoder[Any]", timeout: float | None, items: Items
+    ) -> Any:
+        timeout_s = self.settings.calls.timeout_s if timeout is None else timeout
+        with deadline(timeout_s):
+            call = await self._open_call(target, payload, items, timeout_s)
+            try:
+                return decode(await call.only_body(timeout_s), decoder)
+            finally:
+                call.close()
+
+    @staticmethod
+    def _check_timeout(timeout: float | None) -> None:
+        if timeout is not None and not 0 < timeout <= DEADLINE_S_MAX:
+            raise BadRequest(
+                f"timeout={timeout!r}", hint=f"expected a number of seconds above 0, at most {DEADLINE_S_MAX}"
+            )
 
     async def _refuse_cast(self, target: str, payload: Any) -> None:
         self._check_running()
@@ -779,6 +1017,11 @@ class Node:
             raise Error(
                 f"this node is {self._state}", hint="use it inside `async with fdn.Node(...)`, or after start()"
             )
+
+
+def _fields(declared: Any) -> dict[str, Any]:
+    # Not `asdict`: it copies what it finds, and a service may be an instance of anything.
+    return {field.name: getattr(declared, field.name) for field in dataclasses.fields(declared)}
 
 
 @functools.lru_cache(maxsize=1024)

@@ -158,6 +158,18 @@ class CallSettings:
     # they then wait for answers that come too late.
     mailbox_max: int = _within(65536, 1, 10_000_000)
 
+    # Items of one stream that may wait at its reader. Higher lets a producer run further ahead of a slow reader.
+    stream_window_items: int = _within(1024, 1, 1_000_000)
+
+    # The same in bytes; one item more than this still passes. A node's open streams may hold so much each.
+    stream_window_bytes: int = _within(1 * _MIB, 1 * _KIB, 1 * _GIB)
+
+    # Names that clients of this node may serve in all. All travel in one record to every member.
+    client_services_max: int = _within(1024, 1, 100_000)
+
+    # Calls of one name that may be under way at this node's clients at once, and as many that wait.
+    client_service_calls_max: int = _within(1024, 1, 1_000_000)
+
     # Further attempts, on other nodes where there are any, after an error that is `retryable`. Each multiplies the
     # load at the worst moment, so the default is none.
     retries: int = _within(0, 0, 16)

@@ -33,7 +33,7 @@ def call(invocation: Invocation, target: str, body: str | None, raw: bool) -> No
     """Make the call and print what comes back, always as JSON (or raw), for it may be any value."""
     payload = read_body(body, raw)
     with connected(invocation) as client:
-        result = client.call(target, payload, timeout_s=invocation.timeout_s)
+        result = client.call(target, payload, timeout=invocation.timeout_s)
     if raw and isinstance(result, bytes):
         sys.stdout.buffer.write(result)
         sys.stdout.flush()

@@ -10,9 +10,9 @@ from fdn.cli.options import DEFAULT_TARGET, Invocation
 from fdn.errors import ConfigError, DeadlineExceeded, Error, NotFound, Unreachable, VersionMismatch
 
 if TYPE_CHECKING:
-    from fdn.client import Client
+    from fdn.sync import Client
 
-__all__ = ("ask", "connected", "find_member", "member_client", "members_of")
+__all__ = ("ask", "connected", "find_member", "member_client", "members_of", "node_client")
 
 
 @contextlib.contextmanager
@@ -23,7 +23,7 @@ def connected(invocation: Invocation) -> Iterator["Client"]:
         Unreachable: None does. Names every target, and why.
         ConfigError: Those that do belong to another cluster.
     """
-    from fdn.client import Client
+    from fdn.sync import Client
 
     settings = invocation.load().settings
     targets = settings.join or (DEFAULT_TARGET,)
@@ -32,13 +32,13 @@ def connected(invocation: Invocation) -> Iterator["Client"]:
     for index, target in enumerate(targets):
         # One that is silent must leave time for those behind it.
         share_s = (give_up_at - time.monotonic()) / (len(targets) - index)
-        client = Client(target, cluster=settings.cluster, timeout_s=max(share_s, 0.01))
+        client = Client(target, cluster=settings.cluster, timeout=max(share_s, 0.01), reconnect=False)
         try:
             client.connect()
         except (Unreachable, DeadlineExceeded, ConfigError, VersionMismatch) as error:
             failures.append(error)
             continue
-        client.timeout_s = invocation.timeout_s
+        client.timeout = invocation.timeout_s
         with client:
             yield client
         return
@@ -73,12 +73,28 @@ def find_member(members: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
 
 def member_client(client: "Client", member: dict[str, Any]) -> "Client":
     """A client of another member, to be used as a context manager; `client` is of one that knows it."""
-    from fdn.client import Client
+    from fdn.sync import Client
 
     endpoint = member["endpoints"].get("coordination", "")
     if not endpoint:
         raise Unreachable(f"node {member['name']} has told no address", hint="try again in a second")
-    return Client(endpoint, cluster=client.cluster, timeout_s=client.timeout_s)
+    return Client(endpoint, cluster=client.cluster, timeout=client.timeout, reconnect=False)
+
+
+@contextlib.contextmanager
+def node_client(invocation: Invocation, name: str | None) -> Iterator["Client"]:
+    """A client of the member of this name or id; None takes the node that answers.
+
+    Raises:
+        NotFound: There is no such member.
+        Unreachable: Nobody answers, or that member does not.
+    """
+    with connected(invocation) as client:
+        if name is None:
+            yield client
+            return
+        with member_client(client, find_member(members_of(client), name)) as other:
+            yield other
 
 
 def _none_answers(targets: Sequence[str], failures: Sequence[Error]) -> Error:

@@ -13,7 +13,7 @@ from fdn.cli.output import note
 from fdn.errors import Conflict, DeadlineExceeded, Unreachable
 
 if TYPE_CHECKING:
-    from fdn.client import Client
+    from fdn.sync import Client
 
 __all__ = ("command",)
 

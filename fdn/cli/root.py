@@ -14,6 +14,8 @@ from typing import Final
 import click
 
 import fdn
+from fdn.cli.completing import COMPLETE_VARIABLE
+from fdn.cli.examples import examples
 from fdn.cli.exit_codes import ExitCode, report
 from fdn.cli.options import Invocation, output_options, target_options
 from fdn.errors import Error
@@ -33,8 +35,19 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "request": ("fdn.cli.request", "Call a service; short for `fdn service call`."),
     "pub": ("fdn.cli.pub", "Publish events."),
     "sub": ("fdn.cli.sub", "Print the events of a subject or pattern, as they come."),
+    "channel": ("fdn.cli.channel", "Show the four channels of a node, and what goes over them."),
+    "rtt": ("fdn.cli.rtt", "Measure round trips from one node to the others, on each channel."),
+    "reachability": ("fdn.cli.reachability", "Ask every living member whom it reaches."),
+    "config": ("fdn.cli.config", "Show the settings in force here, and where each came from."),
     "bench": ("fdn.cli.bench", "Measure casts and calls, beside bare pyzmq."),
     "doctor": ("fdn.cli.doctor", "Check this machine and its settings for what fdn needs."),
+    "debug": ("fdn.cli.debug", "Look into a running node, and at what goes over the wire."),
+    "context": ("fdn.cli.context", "Keep the addresses of clusters under a name, and choose which one commands talk to."),
+    "completion": (
+        "fdn.cli.completion",
+        "Print what makes the Tab key complete fdn's commands, and the names of the cluster.",
+    ),
+    "cheat": ("fdn.cli.cheat", "Show worked examples, by topic."),
     "version": ("fdn.cli.version", "Show the versions of fdn and of what it runs on."),
 }
 
@@ -53,7 +66,7 @@ class _LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args[0] not in COMMANDS and not args[0].startswith("-"):
+        if args[0] not in COMMANDS and not args[0].startswith("-") and not ctx.resilient_parsing:
             near = difflib.get_close_matches(args[0], COMMANDS, n=1, cutoff=0.6)
             raise click.UsageError(
                 f'there is no command "{args[0]}"' + (f'; did you mean "{near[0]}"?' if near else ""), ctx
@@ -65,6 +78,7 @@ class _LazyGroup(click.Group):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
 
+@examples("fdn up 3", "fdn members", "fdn service call math.add '[2, 3]'", "fdn cheat")
 @click.group(cls=_LazyGroup, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(fdn.__version__, message="fdn %(version)s")
 @output_options
@@ -111,4 +125,8 @@ def run(args: Sequence[str]) -> int:
 
 def main() -> None:
     """The `fdn` command."""
+    if COMPLETE_VARIABLE in os.environ:
+        from fdn.cli.completion import complete
+
+        sys.exit(complete(root, os.environ))
     sys.exit(run(sys.argv[1:]))

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from fdn.client import Client
+from fdn.sync import Client
 from fdn.errors import DeadlineExceeded, Error
 
 __all__ = ("POLL_S", "Eye", "Row", "Rows", "changes", "is_whole", "until_seen")
@@ -27,7 +27,7 @@ class Eye:
     """One node's view of all members, asked for over one connection. For one thread at a time."""
 
     def __init__(self, endpoint: str, cluster: str) -> None:
-        self._client = Client(endpoint, cluster=cluster, timeout_s=_ANSWER_S)
+        self._client = Client(endpoint, cluster=cluster, timeout=_ANSWER_S, reconnect=False)
 
     def look(self) -> Rows:
         """What the node believes now.

@@ -11,7 +11,7 @@ import asyncio
 import dataclasses
 import random
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -24,12 +24,13 @@ from fdn.messaging.retry import Retry
 from fdn.messaging.workers import loop_pass
 from fdn.runtime.data_plane import DataPlane, NoTicket, Origin, Ticket
 from fdn.runtime.link import Link
+from fdn.runtime.outlets import LinkOutlet, Outlet
 from fdn.settings import Settings
 from transports.channel import Channel
 from transports.transport import Connection
 from transports.wire.envelope import NIL, Envelope, Kind, MetaKey
 
-__all__ = ("Caller", "CallerStats")
+__all__ = ("Caller", "CallerStats", "OpenCalls", "Way")
 
 _ID_MASK = 0xFFFF_FFFF_FFFF_FFFF
 _NO_TICKET = NoTicket()
@@ -49,15 +50,76 @@ class CallerStats:
     stray_answers: int  # answers to no call of ours, late ones included, or from a node that was not asked
 
 
+class OpenCalls(Protocol):
+    """Calls with streams, which share our ids: what comes in and is none of ours may be theirs."""
+
+    def on_reply(self, origin: Origin, envelope: Envelope) -> bool: ...
+
+    def on_error(self, origin: Origin, envelope: Envelope) -> bool: ...
+
+    def on_item(self, origin: Origin, envelope: Envelope, ticket: Ticket) -> None: ...
+
+    def on_end(self, origin: Origin, envelope: Envelope, ticket: Ticket) -> None: ...
+
+    def on_credit(self, origin: Origin, envelope: Envelope) -> None: ...
+
+    def fail_peer(self, who: object, error: Exception) -> None: ...
+
+
 class _Here:
     """This node as the origin of its own calls."""
 
-    __slots__ = ("answer", "peer")
+    __slots__ = ("answer", "outlet", "peer")
     is_client = False
 
     def __init__(self, peer: str, answer: Callable[[Envelope], None]) -> None:
         self.peer = peer
         self.answer = answer
+        self.outlet: Callable[[], Outlet] = lambda: _HereOutlet(answer)
+
+
+class _HereOutlet:
+    """What is sent arrives at once."""
+
+    __slots__ = ("_deliver",)
+
+    def __init__(self, deliver: Callable[[Envelope], None]) -> None:
+        self._deliver = deliver
+
+    def try_send(self, envelope: Envelope) -> bool:
+        self._deliver(envelope)
+        return True
+
+    async def wait_room(self) -> None:
+        """There is always room: each stream's own window is the bound."""
+
+
+class Way:
+    """How one call gets to one node.
+
+    Attributes:
+        to: What goes on the wire.
+        node: Node id.
+        link: None for this node itself.
+        send: Sends an envelope that needs credit, with its deadline as loop time.
+        outlet: Makes a way out for the call's request stream.
+    """
+
+    __slots__ = ("link", "node", "outlet", "send", "to")
+
+    def __init__(
+        self,
+        to: str,
+        node: str,
+        link: Link | None,
+        send: Callable[[Envelope, float], None],
+        outlet: Callable[[], Outlet],
+    ) -> None:
+        self.to = to
+        self.node = node
+        self.link = link
+        self.send = send
+        self.outlet = outlet
 
 
 class _Pending:
@@ -73,6 +135,11 @@ class Caller:
 
     Args:
         node: Our own node id: calls to it do not touch the network.
+
+    Attributes:
+        here: This node as the origin of its own calls.
+        rng: The source of chance for pauses.
+        streams: The calls with streams; set before anything comes in.
     """
 
     def __init__(
@@ -90,7 +157,7 @@ class Caller:
         self._directory = directory
         self._dispatcher = dispatcher
         self._loop = loop
-        self._rng = rng
+        self.rng = rng
         self._timeout_s = settings.calls.timeout_s
         self._retry = Retry(settings.calls.retries)
         self._in_flight_max = settings.calls.in_flight_max
@@ -100,7 +167,8 @@ class Caller:
         self._pending: dict[int, _Pending] = {}
         self._next_id = rng.getrandbits(64)
         self._links: dict[str, Link] = {}
-        self._here = _Here(node, self._answer_here)
+        self.here = _Here(node, self._answer_here)
+        self.streams: OpenCalls
         self._n_calls = self._n_casts = self._n_late = self._n_cancelled = self._n_retried = self._n_stray = 0
 
     async def cast(self, target: str, payload: Any = None) -> None:
@@ -125,6 +193,8 @@ class Caller:
             deadline_at = scope.deadline_at
             if scope.trace_id:
                 envelope.meta = {MetaKey.TRACE: pack_trace(scope.trace_id, scope.span_id)}
+            if scope.headers:
+                envelope.meta = {**(envelope.meta or {}), int(MetaKey.HEADERS): scope.headers}
         self._n_casts += 1
         node = route.next()
         link = self._links.get(node)
@@ -171,9 +241,7 @@ class Caller:
             trace_id = scope.trace_id or new_trace()
         else:
             trace_id = new_trace()
-        body = encode(payload)
-        if body is not None and len(body) > self._body_bytes_max:
-            raise self._too_large(target, len(body))
+        body = self.checked_body(target, payload)
         if deadline_at <= started:
             self._n_late += 1
             raise DeadlineExceeded(f"the deadline had passed before {target} was called", hint="nothing was sent")
@@ -182,7 +250,9 @@ class Caller:
         tried: list[str] = []
         while True:
             route = self._directory.route(target)
-            meta = {int(MetaKey.TRACE): pack_trace(trace_id, new_span())}
+            meta: dict[int, Any] = {int(MetaKey.TRACE): pack_trace(trace_id, new_span())}
+            if scope is not None and scope.headers:
+                meta[int(MetaKey.HEADERS)] = scope.headers
             node = route.next_but(tried) if tried else route.next()
             try:
                 link = self._links.get(node)
@@ -195,12 +265,44 @@ class Caller:
                 return decode(answer, decoder)
             except Error as error:
                 tried.append(node)
-                pause = retry.pause_before(len(tried), error, self._rng)
+                pause = retry.pause_before(len(tried), error, self.rng)
                 if pause is None or self._loop.time() + pause >= deadline_at:
                     raise
             self._n_retried += 1
             if pause:
-                await self._sleep(pause)
+                await self.pause(pause)
+
+    async def way(self, target: str, deadline_at: float) -> Way:
+        """The way to one of the nodes that offer `target`, with room for a message.
+
+        Raises:
+            As `cast`.
+        """
+        route = self._directory.route(target)
+        node, connection = await self._reach(route, route.next(), (), deadline_at)
+        if connection is None:
+            return Way(route.to, node, None, self._deliver_here, lambda: _HereOutlet(self._deliver_here))
+        if connection.full:
+            await self._wait_room(connection, node, deadline_at)
+        link = self._links[node]
+        return Way(route.to, node, link, connection.send, lambda: LinkOutlet(link))
+
+    def next_id(self) -> int:
+        """An id that no open call has."""
+        call_id = self._next_id or 1
+        self._next_id = (call_id + 1) & _ID_MASK
+        return call_id
+
+    def checked_body(self, target: str, payload: Any) -> Any:
+        """The encoded payload.
+
+        Raises:
+            BadRequest: It cannot be sent, or is too large.
+        """
+        body = encode(payload)
+        if body is not None and len(body) > self._body_bytes_max:
+            raise self._too_large(target, len(body))
+        return body
 
     async def ping(self, node: str, channel: Channel, timeout_s: float) -> None:
         """Return when `node` has answered on this channel.
@@ -231,6 +333,9 @@ class Caller:
                     )
                 )
         self._links.pop(node, None)
+        self.streams.fail_peer(
+            node, Unreachable(f"node {node} was lost in the middle of a stream: {reason}", hint="begin it again")
+        )
 
     def stats(self) -> CallerStats:
         return CallerStats(
@@ -248,22 +353,35 @@ class Caller:
     def on_reply(self, origin: Origin, envelope: Envelope, ticket: Ticket) -> None:
         """A REPLY came in."""
         pending = self._pending.get(envelope.id)
-        if pending is None or pending.node != origin.peer or pending.future.done():
-            self._n_stray += 1
+        if pending is None or pending.node != origin.peer or pending.future.done() or origin.is_client:
+            if not self.streams.on_reply(origin, envelope):
+                self._n_stray += 1
             return
         pending.future.set_result(envelope.body)
 
     def on_error(self, origin: Origin, envelope: Envelope, ticket: Ticket) -> None:
         """An ERROR came in."""
         pending = self._pending.get(envelope.id)
-        if pending is None or pending.node != origin.peer or pending.future.done():
-            self._n_stray += 1
+        if pending is None or pending.node != origin.peer or pending.future.done() or origin.is_client:
+            if not self.streams.on_error(origin, envelope):
+                self._n_stray += 1
             return
         try:
             error = from_wire(decode(envelope.body))
         except BadRequest as unreadable:
             error = unreadable
         pending.future.set_exception(error)
+
+    def count_stray(self, origin: Origin, envelope: Envelope) -> None:
+        """An ITEM came in that belongs to no open stream: a plain call's, perhaps, which did not expect one."""
+        pending = self._pending.get(envelope.id)
+        if pending is None or pending.node != origin.peer or pending.future.done() or origin.is_client:
+            self._n_stray += 1
+            return
+        self._send_cancel(envelope.id, pending.node)
+        pending.future.set_exception(
+            BadRequest("the handler answers with a stream", hint="use `node.stream(...)` and iterate over it")
+        )
 
     # -- one try
 
@@ -281,8 +399,7 @@ class Caller:
                 f"{len(self._pending)} calls of this node await an answer (calls.in_flight_max)",
                 hint="make fewer at once, or raise calls.in_flight_max",
             )
-        call_id = self._next_id or 1
-        self._next_id = (call_id + 1) & _ID_MASK
+        call_id = self.next_id()
         pending = self._pending[call_id] = _Pending(node, self._loop.create_future())
         timer = self._loop.call_at(deadline_at, self._on_deadline, call_id, to)
         try:
@@ -317,7 +434,7 @@ class Caller:
     def _send_cancel(self, call_id: int, node: str) -> None:
         cancel = Envelope(Kind.CANCEL, "", call_id)
         if node == self._node:
-            self._dispatcher.on_cancel(self._here, cancel, _NO_TICKET)
+            self._dispatcher.on_cancel(self.here, cancel, _NO_TICKET)
             return
         link = self._links.get(node)
         if link is not None:
@@ -373,24 +490,39 @@ class Caller:
                 hint="earlier casts to it may be lost: they are at most once",
             )
 
-    def _deliver_here(self, envelope: Envelope, deadline_at: float) -> None:
+    def _deliver_here(self, envelope: Envelope, deadline_at: float = 0.0) -> None:
         """Dispatch to ourselves what would otherwise have crossed the network, in the form that it would have there."""
         envelope.body = NIL if envelope.body is None else wire(envelope.body)
         if deadline_at:
             envelope.deadline_ms = max(_EPSILON_MS, int((deadline_at - self._loop.time()) * 1000))
-        if envelope.kind == Kind.CALL:
-            self._dispatcher.on_call(self._here, envelope, _NO_TICKET)
-        else:
-            self._dispatcher.on_cast(self._here, envelope, _NO_TICKET)
+        match envelope.kind:
+            case Kind.CALL:
+                self._dispatcher.on_call(self.here, envelope, _NO_TICKET)
+            case Kind.CAST:
+                self._dispatcher.on_cast(self.here, envelope, _NO_TICKET)
+            case Kind.CANCEL:
+                self._dispatcher.on_cancel(self.here, envelope, _NO_TICKET)
+            case Kind.CREDIT:
+                self._dispatcher.on_credit(self.here, envelope)
+            case _:
+                self._dispatcher.on_item(self.here, envelope, _NO_TICKET)
 
     def _answer_here(self, envelope: Envelope) -> None:
         envelope.body = NIL if envelope.body is None else wire(envelope.body)
-        if envelope.kind == Kind.REPLY:
-            self.on_reply(self._here, envelope, _NO_TICKET)
-        else:
-            self.on_error(self._here, envelope, _NO_TICKET)
+        match envelope.kind:
+            case Kind.REPLY:
+                self.on_reply(self.here, envelope, _NO_TICKET)
+            case Kind.ERROR:
+                self.on_error(self.here, envelope, _NO_TICKET)
+            case Kind.CREDIT:
+                self.streams.on_credit(self.here, envelope)
+            case Kind.ITEM:
+                self.streams.on_item(self.here, envelope, _NO_TICKET)
+            case Kind.END:
+                self.streams.on_end(self.here, envelope, _NO_TICKET)
 
-    async def _sleep(self, seconds: float) -> None:
+    async def pause(self, seconds: float) -> None:
+        """Wait."""
         done = self._loop.create_future()
         timer = self._loop.call_later(seconds, done.set_result, None)
         try:

@@ -5,15 +5,18 @@ deadline has passed, or that was cancelled while it waited, is dropped before it
 """
 
 import asyncio
+import contextlib
 import contextvars
 import dataclasses
 import difflib
 import logging
 import traceback
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol
 
-from fdn.context import Context, Scope, new_span, scope_var, unpack_trace
+import msgspec
+
+from fdn.context import Context, Scope, new_span, scope_var, unpack_headers, unpack_trace
 from fdn.errors import (
     BadRequest,
     Cancelled,
@@ -23,22 +26,42 @@ from fdn.errors import (
     NotFound,
     Overloaded,
     Unreachable,
+    from_wire,
     to_wire,
 )
 from fdn.messaging.interceptors import Dispatch, Incoming, Interceptor, compose_dispatch
 from fdn.messaging.offers import Offers
-from fdn.messaging.payloads import MISFITS, does_not_fit, encode
-from fdn.messaging.services import Method, Service
+from fdn.messaging.payloads import MISFITS, decode, does_not_fit, encode
+from fdn.messaging.services import Method, Relay, Service
+from fdn.messaging.stream_flow import (
+    REPLY_STREAM,
+    REQUEST_STREAM,
+    StreamReceiver,
+    StreamSender,
+    Window,
+    read_window,
+)
 from fdn.messaging.workers import Workers
 from fdn.runtime.data_plane import Origin, Ticket
-from transports.wire.envelope import Envelope, Kind, MetaKey
+from transports.wire.envelope import NIL, Envelope, Kind, MetaKey
 
-__all__ = ("PING", "ClientForwarder", "DispatchStats", "Dispatcher", "scope_of")
+__all__ = (
+    "PING",
+    "STREAMED",
+    "CallJob",
+    "ClientForwarder",
+    "DispatchStats",
+    "Dispatcher",
+    "RequestItems",
+    "scope_of",
+    "take_item",
+)
 
 _log = logging.getLogger(__name__)
 _REPORT_INTERVAL_S = 1.0  # at most one log line about failed casts in this time; all are counted
 _CALL = int(Kind.CALL)
 _NO_CONTEXT = Scope()
+STREAMED = object()  # the result of a job that has sent its answer itself
 PING = "fdn.node.ping"  # answered by the plane itself, on every channel
 
 
@@ -48,6 +71,10 @@ class ClientForwarder(Protocol):
     def forward(self, origin: Origin, envelope: Envelope, ticket: Ticket) -> None: ...
 
     def cancel(self, client: str, call_id: int) -> None: ...
+
+    def on_item(self, origin: Origin, envelope: Envelope) -> None: ...
+
+    def on_credit(self, origin: Origin, envelope: Envelope) -> None: ...
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -63,6 +90,7 @@ class DispatchStats:
     not_found: int
     queued: int  # waiting in mailboxes now
     running: int  # calls taken in and not answered yet
+    overruns: int  # items of request streams past what was granted
 
 
 class Dispatcher:
@@ -73,6 +101,7 @@ class Dispatcher:
         node: Node id, for errors.
         default_timeout_s: The deadline of a call or cast that came with none.
         body_bytes_max: A result that is larger cannot be sent.
+        stream_window: Items and bytes of a request stream that may wait here.
         interceptors: Around every handler.
     """
 
@@ -82,6 +111,7 @@ class Dispatcher:
         node: str,
         default_timeout_s: float,
         body_bytes_max: int,
+        stream_window: Window,
         loop: asyncio.AbstractEventLoop,
         interceptors: Sequence[Interceptor] = (),
     ) -> None:
@@ -89,11 +119,12 @@ class Dispatcher:
         self._node = node
         self._default_timeout_s = default_timeout_s
         self._body_bytes_max = body_bytes_max
+        self._stream_window = stream_window
         self._loop = loop
         self._services: dict[str, Service] = {}
         self._methods: dict[str, Method] = {}
         self._workers: dict[str, Workers] = {}
-        self._calls: dict[tuple[str, int], _CallJob] = {}  # (caller, id) of calls that are queued or running
+        self._calls: dict[tuple[str, int], CallJob] = {}  # (caller, id) of calls that are queued or running
         self._intercept: Dispatch | None = compose_dispatch(interceptors, _invoke) if interceptors else None
         self._accepting = True
         self.for_clients: ClientForwarder | None = None
@@ -102,7 +133,7 @@ class Dispatcher:
         self._reported_at = -_REPORT_INTERVAL_S
         self._unreported = 0
         self._n_calls = self._n_casts = self._n_failed = self._n_expired = 0
-        self._n_cancelled = self._n_overloaded = self._n_not_found = 0
+        self._n_cancelled = self._n_overloaded = self._n_not_found = self._n_overruns = 0
 
     # -- services
 
@@ -155,7 +186,7 @@ class Dispatcher:
             self.for_clients.forward(origin, envelope, ticket)
         elif method is None or not self._accepting:
             self._answer_error(origin, envelope.id, self._no_method(envelope.to))
-        elif method.inline and self._intercept is None:
+        elif method.inline and self._intercept is None and not _has_request_stream(envelope):
             self._call_inline(method, origin, envelope)
         else:
             self._enqueue(method, origin, envelope, ticket)
@@ -170,6 +201,8 @@ class Dispatcher:
             self._n_not_found += 1
         elif method.inline and self._intercept is None:
             self._cast_inline(method, origin, envelope)
+        elif method.has_streams:
+            self._report_failed_cast(envelope.to, BadRequest("it has streams, and so needs a call"))
         else:
             self._enqueue(method, origin, envelope, ticket)
 
@@ -180,6 +213,30 @@ class Dispatcher:
             self._cancel(job)
         elif origin.is_client and self.for_clients is not None:
             self.for_clients.cancel(origin.peer, envelope.id)
+
+    def on_item(self, origin: Origin, envelope: Envelope, ticket: Ticket) -> None:
+        """An ITEM, or the END, of a request stream came in."""
+        if origin.is_client and self.for_clients is not None:
+            self.for_clients.on_item(origin, envelope)
+            return
+        job = self._calls.get((origin.peer, envelope.id))
+        if job is None or job.incoming is None:
+            return  # it has been answered already
+        if not take_item(job.incoming, envelope):
+            self._n_overruns += 1
+            overrun = BadRequest(f"{envelope.to} was sent more than it granted", hint="keep to CREDIT")
+            self._answer_error(origin, envelope.id, overrun)
+            self._cancel(job)
+
+    def on_credit(self, origin: Origin, envelope: Envelope) -> None:
+        """A CREDIT for a streamed reply came in."""
+        if origin.is_client and self.for_clients is not None:
+            self.for_clients.on_credit(origin, envelope)
+            return
+        job = self._calls.get((origin.peer, envelope.id))
+        window = read_window(envelope.body)
+        if job is not None and job.sender is not None and window is not None:
+            job.sender.grant(window)
 
     def on_caller_gone(self, caller: str) -> None:
         """A caller's node is dead or has left: nobody waits for its answers."""
@@ -213,6 +270,7 @@ class Dispatcher:
             not_found=self._n_not_found,
             queued=sum(workers.queued for workers in self._workers.values()),
             running=len(self._calls),
+            overruns=self._n_overruns,
         )
 
     async def _close_workers(self, workers: Workers, why: str) -> None:
@@ -269,8 +327,15 @@ class Dispatcher:
         is_call = envelope.kind == _CALL
         if is_call or envelope.deadline_ms:
             deadline_at = self._loop.time() + (envelope.deadline_ms / 1000 or self._default_timeout_s)
-        job = (_CallJob if is_call else _Job)(method, origin, envelope, ticket, deadline_at)
+        job = (CallJob if is_call else _Job)(method, origin, envelope, ticket, deadline_at)
         assert method.workers is not None
+        if isinstance(job, CallJob) and (
+            method.has_streams or method.relay is not None or _has_request_stream(envelope)
+        ):
+            misuse = self._give_streams(job)
+            if misuse is not None:
+                self._answer_error(origin, envelope.id, misuse)
+                return
         if not method.workers.put(job):
             self._n_overloaded += 1
             if is_call:
@@ -280,8 +345,31 @@ class Dispatcher:
             return
         ticket.held += 1
         self._unfinished += 1
-        if isinstance(job, _CallJob):
+        if isinstance(job, CallJob):
             self._calls[origin.peer, envelope.id] = job
+
+    def _give_streams(self, job: "CallJob") -> Error | None:
+        """What a call with streams needs beside its job; an error if caller and handler do not agree on them."""
+        method, origin, envelope = job.method, job.origin, job.envelope
+        sends, takes = _has_request_stream(envelope), method.signature.stream_name is not None
+        if sends != takes and method.relay is None:
+            return BadRequest(
+                f"{method.target} {'takes a' if takes else 'takes no'} request stream",
+                hint="give it one: call(..., items=...)" if takes else "call it without items",
+            )
+        try:
+            if method.is_stream or method.relay is not None:
+                window = read_window((envelope.meta or {}).get(MetaKey.WINDOW))
+                job.sender = StreamSender(REPLY_STREAM, envelope.id, origin.outlet(), window, self._loop)
+        except Unreachable as gone:
+            return gone
+        if sends:
+
+            def grant(window: Window) -> None:
+                origin.answer(Envelope(Kind.CREDIT, REQUEST_STREAM, envelope.id, 0, None, encode(window)))
+
+            job.incoming = StreamReceiver(self._stream_window, grant, self._loop, opened=False)
+        return None
 
     def _begin(self, job: "_Job", context: contextvars.Context) -> Coroutine[Any, Any, Any] | None:
         """The coroutine that does the job, to be run in `context`; None if the job is void."""
@@ -304,6 +392,8 @@ class Dispatcher:
             return None
         scope = scope_of(envelope, job.deadline_at)
         context.run(scope_var.set, scope)
+        if method.relay is not None:
+            return self._run_relay(job, method.relay, scope)
         try:
             arguments = method.signature.arguments(envelope.body)
         except Exception as error:
@@ -314,7 +404,13 @@ class Dispatcher:
             return coroutine
         name = method.signature.context_name
         about = self._context(job.origin.peer, envelope.to, scope)
-        keywords = {} if name is None else {name: about}
+        keywords: dict[str, Any] = {} if name is None else {name: about}
+        if isinstance(job, CallJob):
+            if job.incoming is not None and method.signature.stream_name is not None:
+                keywords[method.signature.stream_name] = RequestItems(job.incoming, method.signature.stream_decoder)
+                job.incoming.open()
+            if job.sender is not None:
+                return self._run_stream(job, job.sender, arguments, keywords, about)
         return self._run_job(job, arguments, keywords, about)
 
     async def _run_job(
@@ -333,6 +429,44 @@ class Dispatcher:
         incoming = Incoming(job.envelope.to, arguments, job.is_call, context, handler)
         return await (_invoke if self._intercept is None else self._intercept)(incoming)
 
+    def _run_relay(self, job: "_Job", relay: Relay, scope: Scope) -> Coroutine[Any, Any, Any]:
+        if self._intercept is None:
+            return relay(job)
+        context = self._context(job.origin.peer, job.envelope.to, scope)
+        body = job.envelope.body
+        incoming = Incoming(job.envelope.to, (body,), job.is_call, context, lambda body: relay(job))
+        return _awaited(self._intercept(incoming))
+
+    async def _run_stream(
+        self,
+        job: "CallJob",
+        sender: StreamSender,
+        arguments: tuple[Any, ...],
+        keywords: Mapping[str, Any],
+        context: Context,
+    ) -> object:
+        function, body_of, try_send = job.method.function, self._body_of, sender.try_send
+
+        async def handler(*values: Any) -> None:
+            async with contextlib.aclosing(function(*values, **keywords)) as items:
+                async for item in items:
+                    body = body_of(item)
+                    if not try_send(body):
+                        await sender.send(body)
+
+        incoming = Incoming(job.envelope.to, arguments, True, context, handler)
+        try:
+            await (_invoke if self._intercept is None else self._intercept)(incoming)
+        except Exception as error:
+            if not sender.items:
+                raise
+            if not isinstance(error, Error):
+                self._n_failed += 1
+            await sender.end(self._error_body(error))  # behind the items, which are good
+        else:
+            await sender.end()
+        return STREAMED
+
     def _end(self, job: "_Job", result: Any, error: BaseException | None, expired: bool) -> None:
         is_call = job.is_call
         if error is None and not is_call and self._unfinished > 1:  # by far the most frequent end
@@ -340,7 +474,7 @@ class Dispatcher:
             return
         self._finish(job)
         if error is None:
-            if is_call:
+            if is_call and result is not STREAMED:
                 try:
                     body = self._body_of(result)
                 except Exception as unsendable:
@@ -375,8 +509,10 @@ class Dispatcher:
                 if not waiter.done():
                     waiter.set_result(None)
 
-    def _cancel(self, job: "_CallJob") -> None:
+    def _cancel(self, job: "CallJob") -> None:
         job.cancelled = True
+        if job.incoming is not None:
+            job.incoming.end(at_once=True)
         workers = job.method.workers
         if workers is None or not workers.cancel(job):
             self._n_cancelled += 1  # it waits in the mailbox, and will be dropped there
@@ -395,11 +531,13 @@ class Dispatcher:
     def _answer_error(self, origin: Origin, call_id: int, error: BaseException) -> None:
         if not isinstance(error, Error):
             self._n_failed += 1
+        origin.answer(Envelope(Kind.ERROR, "", call_id, 0, None, self._error_body(error)))
+
+    def _error_body(self, error: BaseException) -> Any:
         try:
-            body = encode(to_wire(error, node=self._node))
+            return encode(to_wire(error, node=self._node))
         except Exception as broken:  # a user's own error class; the caller must be answered all the same
-            body = encode(to_wire(broken, node=self._node))
-        origin.answer(Envelope(Kind.ERROR, "", call_id, 0, None, body))
+            return encode(to_wire(broken, node=self._node))
 
     def _no_method(self, target: str) -> Error:
         self._n_not_found += 1
@@ -444,6 +582,7 @@ class Dispatcher:
             trace_id=scope.trace_id.hex(),
             span_id=scope.span_id.hex(),
             deadline_at=scope.deadline_at,
+            headers=scope.headers or {},
         )
 
 
@@ -462,19 +601,75 @@ class _Job:
         self.deadline_at = deadline_at
 
 
-class _CallJob(_Job):
-    """One CALL on its way through a mailbox and a worker."""
+class CallJob(_Job):
+    """One CALL on its way through a mailbox and a worker.
+
+    Attributes:
+        sender: For a streamed reply, or None.
+        incoming: The request stream, or None.
+    """
 
     is_call = True
+    sender: StreamSender | None = None
+    incoming: StreamReceiver | None = None
     # No slots: `cancelled` of the instance hides that of the class.
 
 
+class RequestItems:
+    """The request stream as a handler sees it: an async iterator."""
+
+    __slots__ = ("_decoder", "_received")
+
+    def __init__(self, received: StreamReceiver, decoder: "msgspec.msgpack.Decoder[Any]") -> None:
+        self._received = received
+        self._decoder = decoder
+
+    def __aiter__(self) -> "RequestItems":
+        return self
+
+    async def __anext__(self) -> Any:
+        received = self._received
+        while True:
+            body = received.take()
+            if body is not None:
+                return decode(body, self._decoder)
+            if received.ended:
+                if received.failure is not None:
+                    raise received.failure
+                raise StopAsyncIteration
+            await received.wait()
+
+
+def take_item(incoming: StreamReceiver, envelope: Envelope) -> bool:
+    """Take an ITEM or END of a request stream in. False: it is past what was granted."""
+    if envelope.kind == Kind.ITEM:
+        return incoming.put(envelope.body)
+    failure: Exception | None = None
+    if envelope.body != NIL:
+        try:
+            failure = from_wire(decode(envelope.body))
+        except BadRequest as unreadable:
+            failure = unreadable
+    incoming.end(failure)
+    return True
+
+
 def scope_of(envelope: Envelope, deadline_at: float) -> Scope:
-    """The scope in which an incoming message is handled: its trace with a span of our own, and its deadline."""
-    trace_id, _parent = unpack_trace(envelope.meta.get(MetaKey.TRACE)) if envelope.meta else (b"", b"")
-    if not trace_id and not deadline_at:
-        return _NO_CONTEXT
-    return Scope(trace_id, new_span() if trace_id else b"", deadline_at)
+    """The scope in which an incoming message is handled: its trace with a span of our own, deadline and headers."""
+    meta = envelope.meta
+    if not meta:
+        return Scope(b"", b"", deadline_at) if deadline_at else _NO_CONTEXT
+    trace_id, _parent = unpack_trace(meta.get(MetaKey.TRACE))
+    headers = unpack_headers(meta[MetaKey.HEADERS]) if MetaKey.HEADERS in meta else None
+    return Scope(trace_id, new_span() if trace_id else b"", deadline_at, headers)
+
+
+def _has_request_stream(envelope: Envelope) -> bool:
+    return envelope.meta is not None and MetaKey.REQUEST_STREAM in envelope.meta
+
+
+async def _awaited(work: Awaitable[Any]) -> Any:
+    return await work
 
 
 async def _invoke(incoming: Incoming) -> Any:

@@ -1,7 +1,7 @@
 """The gateway: what clients, which know one node, may call on the whole cluster.
 
-A client's CALL or CAST is made again by this node, balanced like its own, with the client's deadline and trace. The
-payload passes through as it is.
+A client's CALL or CAST is made again by this node, balanced like its own, with the client's deadline, trace and
+headers. Payloads and the items of streams pass through as they are, each stream within the windows of both sides.
 """
 
 import asyncio
@@ -9,85 +9,172 @@ import asyncio
 import msgspec
 
 from fdn.context import scope_var
-from fdn.errors import Error, Overloaded, to_wire
+from fdn.errors import BadRequest, Error, Overloaded, to_wire
 from fdn.messaging.calls import Caller
-from fdn.messaging.dispatch import scope_of
+from fdn.messaging.dispatch import STREAMED, RequestItems, scope_of, take_item
 from fdn.messaging.payloads import encode
+from fdn.messaging.relay import relay
+from fdn.messaging.retry import Retry
+from fdn.messaging.stream_calls import StreamCaller
+from fdn.messaging.stream_flow import (
+    REPLY_STREAM,
+    REQUEST_STREAM,
+    StreamReceiver,
+    StreamSender,
+    Window,
+    read_window,
+)
 from fdn.runtime.data_plane import Origin, Ticket
 from fdn.settings import Settings
-from transports.wire.envelope import Envelope, Kind
+from transports.wire.envelope import Envelope, Kind, MetaKey
 
 __all__ = ("Gateway",)
 
 _raw = msgspec.msgpack.Decoder(msgspec.Raw)
 
 
+class _Forwarded:
+    """One CALL or CAST of a client."""
+
+    __slots__ = ("envelope", "incoming", "origin", "sender", "task")
+
+    def __init__(self, origin: Origin, envelope: Envelope) -> None:
+        self.origin = origin
+        self.envelope = envelope
+        self.sender: StreamSender | None = None
+        self.incoming: StreamReceiver | None = None
+        self.task: asyncio.Task[None]
+
+
 class Gateway:
     """Forwards for clients; at most `calls.in_flight_max` at once."""
 
-    def __init__(self, caller: Caller, node: str, settings: Settings, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, caller: Caller, streams: StreamCaller, node: str, settings: Settings, loop: asyncio.AbstractEventLoop
+    ) -> None:
         self._caller = caller
+        self._streams = streams
         self._node = node
         self._loop = loop
         self._in_flight_max = settings.calls.in_flight_max
         self._default_timeout_s = settings.calls.timeout_s
-        self._tasks: dict[tuple[str, int], asyncio.Task[None]] = {}
+        self._retry = Retry(settings.calls.retries)
+        self._window: Window = (settings.calls.stream_window_items, settings.calls.stream_window_bytes)
+        self._forwarded: dict[tuple[str, int], _Forwarded] = {}
         self._serial = 0  # names casts, which have no id
+        self.dropped = 0  # casts past the bound
+
+    @property
+    def count(self) -> int:
+        """Calls and casts of clients under way."""
+        return len(self._forwarded)
 
     def forward(self, origin: Origin, envelope: Envelope, ticket: Ticket) -> None:
         """Take a client's CALL or CAST."""
-        if len(self._tasks) >= self._in_flight_max:
-            if envelope.kind == Kind.CALL:
+        is_call = envelope.kind == Kind.CALL
+        if len(self._forwarded) >= self._in_flight_max:
+            if is_call:
                 full = Overloaded(
                     f"node {self._node} forwards {self._in_flight_max} calls of clients (calls.in_flight_max)",
                     hint="use another node as well, or make fewer at once",
                 )
                 self._fail(origin, envelope.id, full)
+            else:
+                self.dropped += 1
             return
-        ticket.held += 1
         self._serial -= 1
-        key = (origin.peer, envelope.id if envelope.kind == Kind.CALL else self._serial)
-        task = self._loop.create_task(self._forward(origin, envelope, ticket), name="fdn-gateway")
-        self._tasks[key] = task
-        task.add_done_callback(lambda _: self._tasks.pop(key, None))
+        key = (origin.peer, envelope.id if is_call else self._serial)
+        if key in self._forwarded:
+            self._fail(origin, envelope.id, BadRequest(f"call {envelope.id} is under way", hint="choose another id"))
+            return
+        forwarded = _Forwarded(origin, envelope)
+        if is_call:
+            meta = envelope.meta or {}
+            window = read_window(meta.get(MetaKey.WINDOW))
+            forwarded.sender = StreamSender(REPLY_STREAM, envelope.id, origin.outlet(), window, self._loop)
+            if MetaKey.REQUEST_STREAM in meta:
+
+                def grant(window: Window) -> None:
+                    origin.answer(Envelope(Kind.CREDIT, REQUEST_STREAM, envelope.id, 0, None, encode(window)))
+
+                forwarded.incoming = StreamReceiver(self._window, grant, self._loop, opened=False)
+        ticket.held += 1
+        forwarded.task = self._loop.create_task(self._forward(forwarded, ticket), name="fdn-gateway")
+        self._forwarded[key] = forwarded
+        forwarded.task.add_done_callback(lambda _: self._forwarded.pop(key, None))
 
     def cancel(self, client: str, call_id: int) -> None:
         """The client gave this call up."""
-        task = self._tasks.get((client, call_id))
-        if task is not None:
-            task.cancel()
+        forwarded = self._forwarded.get((client, call_id))
+        if forwarded is not None:
+            forwarded.task.cancel()
+
+    def on_item(self, origin: Origin, envelope: Envelope) -> None:
+        """An ITEM, or the END, of a client's request stream."""
+        forwarded = self._forwarded.get((origin.peer, envelope.id))
+        if forwarded is None or forwarded.incoming is None:
+            return
+        if not take_item(forwarded.incoming, envelope):
+            self._fail(origin, envelope.id, BadRequest("more was sent than granted", hint="keep to CREDIT"))
+            forwarded.task.cancel()
+
+    def on_credit(self, origin: Origin, envelope: Envelope) -> None:
+        """A client's CREDIT for a streamed reply."""
+        forwarded = self._forwarded.get((origin.peer, envelope.id))
+        window = read_window(envelope.body)
+        if forwarded is not None and forwarded.sender is not None and window is not None:
+            forwarded.sender.grant(window)
 
     def client_gone(self, client: str) -> None:
         """Nobody waits for this client's calls any more. Its casts, which nobody ever waits for, go on."""
-        for key in [key for key in self._tasks if key[0] == client and key[1] >= 0]:
-            self._tasks[key].cancel()
+        for key in [key for key in self._forwarded if key[0] == client and key[1] >= 0]:
+            self._forwarded[key].task.cancel()
 
     async def drain(self) -> None:
         """Return when nothing is under way; bound it with a timeout."""
-        while self._tasks:
-            await asyncio.wait(self._tasks.values())
+        while self._forwarded:
+            await asyncio.wait([forwarded.task for forwarded in self._forwarded.values()])
 
     async def close(self) -> None:
         """Give up everything under way."""
-        tasks = list(self._tasks.values())
+        tasks = [forwarded.task for forwarded in self._forwarded.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _forward(self, origin: Origin, envelope: Envelope, ticket: Ticket) -> None:
+    async def _forward(self, forwarded: _Forwarded, ticket: Ticket) -> None:
         ticket.release()
+        origin, envelope = forwarded.origin, forwarded.envelope
         timeout_s = envelope.deadline_ms / 1000 or self._default_timeout_s
         scope_var.set(scope_of(envelope, self._loop.time() + timeout_s))
         try:
-            if envelope.kind == Kind.CAST:
+            if forwarded.sender is None:
                 await self._caller.cast(envelope.to, envelope.body)
                 return
-            answer = await self._caller.call(envelope.to, envelope.body, timeout_s, _raw, None)
+            answer = await self._call(forwarded, forwarded.sender, timeout_s)
         except Error as error:
             if envelope.kind == Kind.CALL:
                 self._fail(origin, envelope.id, error)
         else:
-            origin.answer(Envelope(Kind.REPLY, "", envelope.id, 0, None, answer))
+            if answer is not STREAMED:
+                origin.answer(Envelope(Kind.REPLY, "", envelope.id, 0, None, answer))
+
+    async def _call(self, forwarded: _Forwarded, sender: StreamSender, timeout_s: float) -> object:
+        envelope, incoming = forwarded.envelope, forwarded.incoming
+        attempts = 0
+        while True:
+            try:
+                items = None if incoming is None else RequestItems(incoming, _raw)
+                call = await self._streams.open(envelope.to, envelope.body, items, timeout_s)
+                if incoming is not None:
+                    incoming.open()
+                return await relay(call, sender, timeout_s, lambda error: encode(to_wire(error, node=self._node)))
+            except Error as error:
+                attempts += 1
+                pause = None if incoming is not None else self._retry.pause_before(attempts, error, self._caller.rng)
+                if pause is None:
+                    raise
+                await self._caller.pause(pause)
 
     def _fail(self, origin: Origin, call_id: int, error: Error) -> None:
         origin.answer(Envelope(Kind.ERROR, "", call_id, 0, None, encode(to_wire(error, node=self._node))))

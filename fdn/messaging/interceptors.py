@@ -22,6 +22,7 @@ class Outgoing:
     is_call: bool
     timeout_s: float | None
     is_event: bool = False  # `target` is a subject, and the result the number of nodes it was sent to
+    is_stream: bool = False  # what `proceed` returns is the open call, from which the items are read after the chain
 
 
 @dataclasses.dataclass(slots=True)

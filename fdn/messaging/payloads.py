@@ -5,7 +5,7 @@ A payload is anything that MessagePack holds, a dataclass or a `msgspec.Struct`.
 
 import inspect
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Mapping
 from typing import Any
 
 import msgspec
@@ -13,11 +13,12 @@ import msgspec
 from fdn.context import Context
 from fdn.errors import BadRequest, ConfigError
 
-__all__ = ("MISFITS", "Signature", "decode", "does_not_fit", "encode", "signature_of", "wire")
+__all__ = ("MISFITS", "Signature", "decode", "does_not_fit", "encode", "signature_of", "wire", "wire_size")
 
 _encoder = msgspec.msgpack.Encoder()
 _plain = msgspec.msgpack.Decoder()
 _NIL = 0xC0  # MessagePack's nil
+_STREAMS = (AsyncIterator, AsyncIterable)
 # What decoding raises for bytes that are not what the type says: `MsgspecError` is a ValueError, and so is bad UTF-8.
 MISFITS = (ValueError, RecursionError)
 
@@ -45,6 +46,16 @@ def wire(body: Any) -> msgspec.Raw:
     return body if type(body) is msgspec.Raw else msgspec.Raw(_encoder.encode(body))
 
 
+def wire_size(body: Any) -> int:
+    """How many octets a body from `encode` takes on the wire."""
+    if body is None:
+        return 1
+    size = len(body)
+    if type(body) is not bytes:
+        return size
+    return size + (2 if size < 1 << 8 else 3 if size < 1 << 16 else 5)  # the header of a MessagePack bin
+
+
 def decode(body: msgspec.Raw, decoder: "msgspec.msgpack.Decoder[Any]" = _plain) -> Any:
     """The value of a body, checked against the decoder's type.
 
@@ -66,23 +77,35 @@ class Signature:
     """How a handler takes its arguments.
 
     One parameter: the body is its value. None: the body is nil. Several: the body is a map by name, or an array by
-    position. A parameter annotated `fdn.Context` takes no part.
+    position. A parameter annotated `fdn.Context` takes no part, nor does one annotated `AsyncIterator[T]`: it is given
+    the request stream.
 
     Attributes:
         context_name: The parameter that wants the `Context`, or None.
+        stream_name: The parameter that wants the request stream, or None.
+        stream_decoder: For its items.
         single: The decoder when the body is the one argument and always given: the hot path calls it directly.
     """
 
     def __init__(self, name: str, parameters: Mapping[str, inspect.Parameter], hints: Mapping[str, Any]) -> None:
         wanted = (p for p in parameters if hints.get(p) is Context or Context in typing.get_args(hints.get(p)))
         self.context_name = next(wanted, None)
-        taken = [p for p in parameters.values() if p.name != self.context_name]
+        streams = {
+            p: hint for p in parameters if typing.get_origin(hint := hints.get(p)) in _STREAMS or hint in _STREAMS
+        }
+        if len(streams) > 1:
+            raise TypeError(f"it takes {len(streams)} request streams ({', '.join(streams)}); expected one at most")
+        self.stream_name = next(iter(streams), None)
+        item = next(iter(typing.get_args(streams[self.stream_name])), Any) if self.stream_name else Any
+        self.stream_decoder: msgspec.msgpack.Decoder[Any] = _plain if item is Any else msgspec.msgpack.Decoder(item)
+        asides = {self.context_name, self.stream_name} - {None}
+        taken = [p for p in parameters.values() if p.name not in asides]
         for parameter in taken:
             if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
                 raise TypeError(f"it takes {parameter}; expected named parameters only")
         self._name = name
         self._names = tuple(parameter.name for parameter in taken)
-        self._by_keyword = _needs_keywords(parameters, self.context_name)
+        self._by_keyword = _needs_keywords(parameters, asides)
         self._optional = len(taken) == 1 and taken[0].default is not inspect.Parameter.empty
         self._by_name: msgspec.msgpack.Decoder[Any] | None = None
         self._by_position: msgspec.msgpack.Decoder[Any] | None = None
@@ -135,13 +158,14 @@ def signature_of(name: str, function: Callable[..., Any]) -> Signature:
         ) from error
 
 
-def _needs_keywords(parameters: Mapping[str, inspect.Parameter], context_name: str | None) -> bool:
-    """Whether a parameter can be given by keyword only, or stands behind the context, which is given by keyword."""
-    kinds = [parameter.kind for parameter in parameters.values() if parameter.name != context_name]
-    if context_name is not None and parameters[context_name].kind is inspect.Parameter.POSITIONAL_ONLY:
-        raise TypeError(f"its parameter {context_name!r} cannot be given by keyword; remove the / behind it")
-    in_the_way = context_name is not None and context_name != list(parameters)[-1]
-    return inspect.Parameter.KEYWORD_ONLY in kinds or in_the_way
+def _needs_keywords(parameters: Mapping[str, inspect.Parameter], asides: Collection[str | None]) -> bool:
+    """Whether a parameter can be given by keyword only, or stands behind one of those that always are."""
+    kinds = [parameter.kind for parameter in parameters.values() if parameter.name not in asides]
+    for name in asides:
+        if name is not None and parameters[name].kind is inspect.Parameter.POSITIONAL_ONLY:
+            raise TypeError(f"its parameter {name!r} cannot be given by keyword; remove the / behind it")
+    behind = list(parameters)[len(parameters) - len(asides) :]
+    return inspect.Parameter.KEYWORD_ONLY in kinds or bool(set(behind) - set(asides))
 
 
 def _struct(name: str, taken: list[inspect.Parameter], hints: Mapping[str, Any], array_like: bool) -> Any:

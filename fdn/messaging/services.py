@@ -1,9 +1,10 @@
 """Services: what a user's class or function becomes, so that it can be called by name."""
 
 import asyncio
+import functools
 import inspect
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,8 +13,9 @@ from fdn.messaging.offers import Offer
 from fdn.messaging.payloads import Signature, signature_of
 from fdn.messaging.workers import Workers
 
-__all__ = ("Method", "Service", "valid_name")
+__all__ = ("Method", "Relay", "Service", "valid_name")
 
+Relay = Callable[[Any], Coroutine[Any, Any, Any]]  # does one of the dispatcher's jobs
 _NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _NAME_CHARACTERS_MAX = 200
 
@@ -45,8 +47,11 @@ class Method:
         signature: How it takes its arguments.
         inline: A plain `def` without threads: runs where the message arrives, before the next message is looked at.
         is_coroutine: An `async def`.
-        plain: An `async def` that wants no context: its coroutine is the job.
+        is_stream: An async generator: its reply is a stream.
+        plain: An `async def` that wants neither context nor request stream: its coroutine is the job.
         fast_decode: Decodes the one argument of a plain method; None if it takes another number.
+        has_streams: Its reply or its request may be a stream.
+        relay: Does the job, decoding nothing, for a method that somebody else serves through this node; else None.
         workers: Where its jobs are run; set by the dispatcher.
         service: The service it belongs to.
     """
@@ -54,9 +59,12 @@ class Method:
     __slots__ = (
         "fast_decode",
         "function",
+        "has_streams",
         "inline",
         "is_coroutine",
+        "is_stream",
         "plain",
+        "relay",
         "service",
         "signature",
         "target",
@@ -64,20 +72,29 @@ class Method:
     )
 
     def __init__(self, target: str, function: Callable[..., Any], service: "Service") -> None:
-        if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+        if inspect.isgeneratorfunction(function):
             raise ConfigError(
-                f"handler {target} is a generator; streamed replies are not in this version",
-                hint="return a list, or leave the method out of the service by beginning its name with _",
+                f"handler {target} is a generator; a streamed reply is an async generator",
+                hint="make it `async def`, or leave the method out of the service by beginning its name with _",
             )
         self.target = target
         self.signature: Signature = signature_of(target, function)
         self.function = self.signature.adapt(function)
         self.is_coroutine = asyncio.iscoroutinefunction(function)
-        self.plain = self.is_coroutine and self.signature.context_name is None
+        self.is_stream = inspect.isasyncgenfunction(function)
+        takes_stream = self.signature.stream_name is not None
+        if takes_stream and not (self.is_coroutine or self.is_stream):
+            raise ConfigError(
+                f"handler {target} takes a request stream and is a plain function; only `async def` can read one",
+                hint="make it `async def`",
+            )
+        self.plain = self.is_coroutine and self.signature.context_name is None and not takes_stream
         single = self.signature.single
         self.fast_decode = single.decode if single is not None and self.plain else None
-        self.inline = not self.is_coroutine and service.executor is None
+        self.inline = not (self.is_coroutine or self.is_stream or service.executor is not None)
         self.service = service
+        self.has_streams = self.is_stream or takes_stream
+        self.relay: Relay | None = None
         self.workers: Workers | None = None
 
 
@@ -122,7 +139,7 @@ class Service:
                 raise ConfigError(f"service {name!r}: {field}={value}; expected at least {least}")
         self.executor = ThreadPoolExecutor(threads, thread_name_prefix=f"fdn-{name}") if threads else None
         self.methods: dict[str, Method] = {}
-        if inspect.isroutine(target):
+        if inspect.isroutine(target) or isinstance(target, functools.partial):
             self.methods[name] = Method(name, target, self)
             self._names: tuple[str, ...] = ()
         else:

@@ -256,6 +256,19 @@ class ControlPlane:
             return await self.requests.answer_here(request, payload)
         return await self.requests.request(node, request, payload, timeout_s)
 
+    async def ping(self, node: str, channel: Channel, timeout_s: float) -> None:
+        """Return when a member's control plane has answered on `coordination` or `gossip`.
+
+        Raises:
+            As `ControlRequests.request`.
+        """
+        if node != self._identity.node:
+            await self.requests.request(node, "fdn.node.ping", None, timeout_s, channel)
+
+    def where(self) -> str:
+        """Which code holds the user's loop right now, for people."""
+        return self._data_side.where()
+
     def stats(self) -> ControlPlaneStats:
         assert self._swim is not None
         assert self._records is not None
@@ -451,8 +464,8 @@ class ControlPlane:
                 return
         self.links.send(peer, Channel.GOSSIP, envelope, endpoint)
 
-    def _send_request(self, node: str, envelope: Envelope) -> bool:
-        return self.links.send(node, Channel.COORDINATION, envelope)
+    def _send_request(self, node: str, envelope: Envelope, channel: Channel) -> bool:
+        return self.links.send(node, channel, envelope)
 
     def _set_timer(self) -> None:
         if self._closed:

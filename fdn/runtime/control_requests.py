@@ -13,6 +13,7 @@ import msgspec
 
 from fdn.errors import BadRequest, DeadlineExceeded, Error, NotFound, Overloaded, Unreachable, from_wire, to_wire
 from fdn.runtime.sessions import Session
+from transports.channel import Channel
 from transports.wire.envelope import Envelope, Kind
 
 __all__ = ("Answer", "ControlRequests")
@@ -29,11 +30,11 @@ class ControlRequests:
 
     Args:
         node: Our node id, for errors.
-        send: Sends an envelope to a node on the coordination channel; False if there is no way.
+        send: Sends an envelope to a node on coordination or gossip; False if there is no way.
     """
 
     def __init__(
-        self, node: str, loop: asyncio.AbstractEventLoop, first_id: int, send: Callable[[str, Envelope], bool]
+        self, node: str, loop: asyncio.AbstractEventLoop, first_id: int, send: Callable[[str, Envelope, Channel], bool]
     ) -> None:
         self._node = node
         self._loop = loop
@@ -43,7 +44,9 @@ class ControlRequests:
         self._tasks: set[asyncio.Task[None]] = set()
         self.answers: dict[str, Answer] = {}
 
-    async def request(self, node: str, target: str, payload: Any, timeout_s: float) -> Any:
+    async def request(
+        self, node: str, target: str, payload: Any, timeout_s: float, channel: Channel = Channel.COORDINATION
+    ) -> Any:
         """Ask another node.
 
         Raises:
@@ -57,8 +60,8 @@ class ControlRequests:
         self._pending[call_id] = (node, future)
         try:
             body = msgspec.Raw(_encode(payload))
-            if not self._send(node, Envelope(Kind.CALL, target, call_id, int(timeout_s * 1000), None, body)):
-                raise Unreachable(f"there is no coordination link to node {node}", hint="`fdn members` shows its state")
+            if not self._send(node, Envelope(Kind.CALL, target, call_id, int(timeout_s * 1000), None, body), channel):
+                raise Unreachable(f"there is no {channel} link to node {node}", hint="`fdn members` shows its state")
             async with asyncio.timeout(timeout_s):
                 return await future
         except TimeoutError as error:

@@ -18,6 +18,7 @@ from fdn.errors import Unreachable
 from fdn.runtime.facts import Fact, HandshakeRefused, LinkDown, LinkUp
 from fdn.runtime.greeting import Greeter
 from fdn.runtime.link import Link, LinkState
+from fdn.runtime.outlets import ClientOutlet, LinkOutlet, Outlet
 from fdn.runtime.sessions import Session, Sessions, SessionsStats
 from fdn.runtime.view import EMPTY_VIEW, View
 from fdn.settings import Settings
@@ -47,6 +48,9 @@ class Origin(Protocol):
         """Whether it is no member."""
 
     answer: Callable[[Envelope], None]
+
+    outlet: Callable[[], Outlet]
+    """Makes a way out for the items of one stream."""
 
 
 class Ticket(Protocol):
@@ -113,6 +117,7 @@ class DataPlane:
         on_caller_gone: Called with a node id when nobody waits there for answers any more.
         on_client_gone: The same for a client's id, which is its own word: it may be that of a node.
         on_client_session_closed: Called with the session of a client that has ended.
+        on_stream_credit: Called with a CREDIT that is about one stream.
     """
 
     def __init__(
@@ -143,6 +148,7 @@ class DataPlane:
         self.on_caller_gone: Callable[[str], None] = lambda caller: None
         self.on_client_gone: Callable[[str], None] = lambda client: None
         self.on_client_session_closed: Callable[[Session], None] = lambda session: None
+        self.on_stream_credit: Callable[[Origin, Envelope], None] = lambda origin, envelope: None
         self._sessions = Sessions(
             greeter,
             settings.links.sessions_max,
@@ -203,6 +209,10 @@ class DataPlane:
                 hint="`fdn members` shows what this node sees",
             )
         return self._make_link(node, channel, endpoint)
+
+    def give_up(self, session: Session, reason: str) -> None:
+        """End the session of a client that cannot be reached."""
+        self._sessions.give_up(session, reason)
 
     def stats(self) -> DataPlaneStats:
         links = {
@@ -276,6 +286,9 @@ class DataPlane:
             self._unknown_kinds += 1
 
     def _on_credit(self, origin: Origin, envelope: Envelope, ticket: Ticket) -> None:
+        if envelope.to:
+            self.on_stream_credit(origin, envelope)
+            return
         try:
             epoch, messages, size = _credit_decoder.decode(envelope.body)
         except (ValueError, RecursionError):
@@ -291,19 +304,34 @@ class DataPlane:
     # -- sessions
 
     def _on_session(self, session: Session) -> None:
-        if not session.is_client:
+        if session.is_client:
+            session.outlet = lambda: ClientOutlet(session.listener, session.source, self._loop)
+        else:
             session.answer = lambda envelope: self._answer(session, envelope)
+            session.outlet = lambda: self._outlet(session)
 
-    def _answer(self, session: Session, envelope: Envelope) -> None:
-        """Answer a node on our own link to it, which this may open."""
+    def _outlet(self, session: Session) -> Outlet:
+        link = self._link_back(session)
+        if link is None:
+            raise Unreachable(f"node {session.peer} cannot be answered", hint="it says of no address where it listens")
+        return LinkOutlet(link)
+
+    def _link_back(self, session: Session) -> Link | None:
+        """Our own link to a node that has said HELLO; made if there is none."""
         node, channel = session.peer, session.channel
         link = self._links.get((node, channel))
         if link is None:
             endpoint = self._endpoint_of(session.hello.identity, channel)
-            if not endpoint or self._closed:
-                self._unanswerable += 1
-                return
-            link = self._make_link(node, channel, endpoint)
+            if endpoint and not self._closed:
+                link = self._make_link(node, channel, endpoint)
+        return link
+
+    def _answer(self, session: Session, envelope: Envelope) -> None:
+        """Answer a node on our own link to it, which this may open."""
+        link = self._link_back(session)
+        if link is None:
+            self._unanswerable += 1
+            return
         connection = link.connection
         if connection is not None:
             connection.send_exempt(envelope)

@@ -65,6 +65,7 @@ class Link:
 
     Attributes:
         connection: The connection while the link is open, else None: the hot path sends on it directly.
+        losses: Attempts and connections that ended otherwise than by our own wish: what was sent may be lost.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Link:
         self.state = LinkState.IDLE
         self.connection: Connection | None = None
         self.opened_count = 0
+        self.losses = 0
         self.last_failure = ""
         self._dialled: Connection | None = None  # in any state of its life
         self._transport = transport
@@ -278,6 +280,7 @@ class Link:
         """Close the connection, fail who waits, and pause or dial again. Returns how many messages were dropped."""
         dropped = len(self._pending)
         self._pending.clear()
+        self.losses += 1
         self.last_failure = failure
         if self.state is LinkState.OPEN and self._dialled is not None:
             stats = self._dialled.stats()  # it has ended, or is about to

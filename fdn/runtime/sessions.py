@@ -13,6 +13,7 @@ from collections.abc import Callable
 import msgspec
 
 from fdn.runtime.greeting import HANDSHAKE_BYTES_MAX, Greeter
+from fdn.runtime.outlets import Outlet
 from transports.channel import Channel
 from transports.credit import GrantWindow
 from transports.transport import Batch, Listener
@@ -42,9 +43,10 @@ class Session:
         grant: What it may send us, and what we have consumed of it.
         answer: Sends an envelope back to this peer, without waiting: for a client on this very connection, for a node
             on our own connection to it.
+        outlet: Makes a way out for the items of one stream to this peer.
     """
 
-    __slots__ = ("answer", "channel", "grant", "hello", "is_client", "key", "listener", "peer", "source")
+    __slots__ = ("answer", "channel", "grant", "hello", "is_client", "key", "listener", "outlet", "peer", "source")
 
     def __init__(self, batch: Batch, listener: Listener, channel: Channel, hello: Hello, grant: GrantWindow) -> None:
         self.source = batch.source
@@ -56,6 +58,7 @@ class Session:
         self.key = batch.key
         self.grant = grant
         self.answer: Callable[[Envelope], None] = self._answer_here
+        self.outlet: Callable[[], Outlet]  # set by the plane, which knows the links
 
     def _answer_here(self, envelope: Envelope) -> None:
         self.listener.send(self.source, envelope)  # counted by the listener when the peer is gone or full
@@ -132,7 +135,7 @@ class Sessions:
     def drop_peer(self, peer: str) -> None:
         """End all sessions of a peer that is dead or has left."""
         for session in [session for session in self._by_source.values() if session.peer == peer]:
-            self._give_up(session, "you are held dead, or have left")
+            self.give_up(session, "you are held dead, or have left")
 
     def identity_of(self, peer: str) -> Identity | None:
         """What a node last said of itself on any channel, if a session of it is open."""
@@ -146,7 +149,8 @@ class Sessions:
     def stats(self) -> SessionsStats:
         return SessionsStats(len(self._by_source), self._admitted, self._refused, self._unintroduced, self._evicted)
 
-    def _give_up(self, session: Session, reason: str) -> None:
+    def give_up(self, session: Session, reason: str) -> None:
+        """End one session and say so to its peer, now or when it is heard again."""
         # A ROUTER cannot close one connection. A peer that was only paused would go on sending on it, unheard, and
         # never say HELLO again; the goodbye makes it dial anew.
         if not session.listener.send(session.source, _reply(Kind.BYE, Bye(reason))):
@@ -184,7 +188,7 @@ class Sessions:
         # moment, and whoever borrows an identity must not silence its owner. What nobody uses any more is forgotten.
         siblings = self._by_peer.get((channel, session.peer), [])
         if len(siblings) >= _PER_PEER_MAX:
-            self._give_up(siblings[0], "too many sessions of one peer")
+            self.give_up(siblings[0], "too many sessions of one peer")
         if len(self._by_source) >= self._max:
             oldest = next(iter(self._by_source.values()))
             self._evicted += 1
@@ -194,7 +198,7 @@ class Sessions:
                 self._max,
                 extra={"peer": oldest.peer},
             )
-            self._give_up(oldest, "too many sessions")
+            self.give_up(oldest, "too many sessions")
         self._by_source[channel, batch.source] = session
         self._by_peer.setdefault((channel, session.peer), []).append(session)
         self._admitted += 1

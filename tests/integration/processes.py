@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import fdn
+import fdn.sync
 
 __all__ = ("ROOT", "Cluster", "NodeProcess", "eventually", "first_line", "own_environment")
 
@@ -67,9 +68,9 @@ class NodeProcess:
     def endpoint(self) -> str:
         return str(self.ready["endpoint"])
 
-    def client(self, timeout_s: float = 5.0) -> fdn.Client:
+    def client(self, timeout_s: float = 5.0) -> fdn.sync.Client:
         """A thin client of it, to be used as a context manager."""
-        return fdn.Client(self.endpoint, cluster=self.cluster, timeout_s=timeout_s)
+        return fdn.sync.Client(self.endpoint, cluster=self.cluster, timeout=timeout_s, reconnect=False)
 
     def members(self, timeout_s: float = 5.0) -> dict[str, dict[str, Any]]:
         """Its view, by name; the living win a name."""

@@ -56,6 +56,8 @@ class MetaKey(enum.IntEnum):
     SCHEMA = 15
     GROUPS = 16
     MISSED = 17
+    WINDOW = 18
+    REQUEST_STREAM = 19
 
 
 class Envelope(msgspec.Struct, array_like=True, gc=False):

@@ -14,6 +14,7 @@ import pytest
 from blake3 import blake3
 
 import fdn
+import fdn.sync
 from fdn.local.views import Eye
 from tests.integration.processes import Cluster, eventually, first_line
 
@@ -172,7 +173,7 @@ def test_ctrl_c_in_the_middle_of_the_demonstration(words: str, up: Up):
 
 def test_a_second_ctrl_c_does_not_wait(up: Up):
     ready = up.start("--app", "tests.integration.apps:app")
-    with fdn.Client(ready["nodes"][0]["endpoint"]) as client:
+    with fdn.sync.Client(ready["nodes"][0]["endpoint"]) as client:
         for node in ready["nodes"]:
             client.cast(f"slow@{node['name']}", 60.0)
         # Calls go the same way as the casts before them: these have begun when it answers.

@@ -134,7 +134,7 @@ def in_background(node: NodeProcess, target: str, argument: object, fails: bool 
     def call() -> None:
         try:
             with node.client() as client:
-                client.call(target, argument, timeout_s=60.0)
+                client.call(target, argument, timeout=60.0)
         except fdn.Error as error:
             failures.append(error)
 

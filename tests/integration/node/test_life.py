@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 import fdn
+import fdn.sync
 from tests.integration.ports import free_base
 
 HARD_TIMEOUT_S = 30.0
@@ -166,7 +167,7 @@ def test_all_seeds_down_names_each():
 
 
 def ask(endpoint: str, target: str, payload: Any = None, **settings: Any) -> Any:
-    with fdn.Client(endpoint, timeout_s=10.0) as client:
+    with fdn.sync.Client(endpoint, timeout=10.0) as client:
         return client.call(target, payload, **settings)
 
 
@@ -180,11 +181,11 @@ def test_the_client_of_a_real_node():
             with pytest.raises(fdn.NotFound, match=r"no node offers 'math\.ad'"):
                 await asyncio.to_thread(ask, first.endpoint, "math.ad")
             with pytest.raises(fdn.DeadlineExceeded):
-                await asyncio.to_thread(ask, first.endpoint, "math.slow", 20.0, timeout_s=0.1)
+                await asyncio.to_thread(ask, first.endpoint, "math.slow", 20.0, timeout=0.1)
             with pytest.raises(fdn.ConfigError, match="'fdn'"):
-                await asyncio.to_thread(lambda: fdn.Client(first.endpoint, cluster="west").connect())
+                await asyncio.to_thread(lambda: fdn.sync.Client(first.endpoint, cluster="west").connect())
             with pytest.raises(fdn.Unreachable, match="refused this client"):
-                await asyncio.to_thread(lambda: fdn.Client(first.endpoints["data"]).connect())
+                await asyncio.to_thread(lambda: fdn.sync.Client(first.endpoints["data"]).connect())
 
     run(main)
 

@@ -1,25 +1,18 @@
-"""Whole nodes without a network or a clock: one loop, the in-memory transport, time that jumps to the next timer.
-
-`@virtual` runs a coroutine as a test. A minute of heartbeats takes milliseconds, and comes out the same each time.
-"""
+"""`fdn.testing.Cluster` as our own tests use it, and a peer that knows the protocol and says what it likes."""
 
 import asyncio
-import functools
-import random
-import selectors
-import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
 
 import fdn
-from fdn.messaging.interceptors import Interceptor
 from fdn.settings import CallSettings, DataSettings, LinkSettings
+from fdn.testing.cluster import Cluster
+from fdn.testing.virtual import VirtualLoop, until, virtual
 from tests.unit.transports.harness import Dialled, Inbox
 from transports.channel import Channel
-from transports.limits import Limits
-from transports.memory import MemoryListener, MemoryNetwork, MemoryTransport
+from transports.memory import MemoryListener, MemoryTransport
 from transports.transport import Batch
 from transports.wire.envelope import Envelope, Kind
 from transports.wire.handshake import Hello, Identity, Role, Welcome
@@ -27,120 +20,27 @@ from transports.wire.handshake import Hello, Identity, Role, Welcome
 __all__ = ("Mallory", "Recorder", "VirtualLoop", "World", "body", "hello", "until", "virtual")
 
 
-_REAL_S_MAX = 20.0  # a loop that never comes to rest would otherwise swallow whatever is meant to end the test
-
-
-class _JumpingSelector(selectors.DefaultSelector):
-    """Instead of waiting, it lets the time pass."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = 1000.0
-        self._ends_at = time.monotonic() + _REAL_S_MAX
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if time.monotonic() > self._ends_at:
-            raise RuntimeError(f"{_REAL_S_MAX:g} real seconds brought no end, at {self.now - 1000.0:.3f} virtual ones")
-        ready = super().select(0)
-        if not ready and timeout is None:
-            raise RuntimeError("nothing is left that could ever wake the loop")
-        if not ready and timeout is not None and timeout > 0:
-            self.now += timeout
-        return ready
-
-
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop on a clock of its own."""
-
-    def __init__(self) -> None:
-        self._jumping = _JumpingSelector()
-        super().__init__(self._jumping)
-
-    def time(self) -> float:
-        return self._jumping.now
-
-
-def virtual(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    """Make a test of a coroutine function: it runs on a `VirtualLoop`, and no fault of a callback goes unseen."""
-
-    @functools.wraps(test)
-    def run(*arguments: Any, **keywords: Any) -> None:
-        faults: list[dict[str, Any]] = []
-
-        async def watched() -> None:
-            asyncio.get_running_loop().set_exception_handler(lambda _, fault: faults.append(fault))
-            await test(*arguments, **keywords)
-
-        with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-            runner.run(watched())
-        assert not faults
-
-    return run
-
-
-async def until(condition: Callable[[], object], what: str = "", timeout_s: float = 60.0) -> None:
-    """Return when `condition()` is true. For virtual time."""
-    loop = asyncio.get_running_loop()
-    gives_up_at = loop.time() + timeout_s
-    while not condition():
-        assert loop.time() < gives_up_at, f"not within {timeout_s:g} virtual seconds: {what or condition}"
-        await asyncio.sleep(0.005)
-
-
-class World:
-    """A network, and the nodes on it; they are stopped in the end."""
-
-    def __init__(self) -> None:
-        self.network = MemoryNetwork()
-        self.nodes: list[fdn.Node] = []
-        self._seed = 0
-
-    async def __aenter__(self) -> "World":
-        return self
-
-    async def __aexit__(self, *exception: object) -> None:
-        for node in reversed(self.nodes):
-            await node.stop()
+class World(Cluster):
+    """A network, and the nodes on it; sections of settings may be given as plain maps."""
 
     def make(
         self,
-        name: str,
+        name: str = "",
         *apps: fdn.App,
-        join: tuple[str, ...] | None = None,
         calls: Mapping[str, Any] | None = None,
         data: Mapping[str, Any] | None = None,
         links: Mapping[str, Any] | None = None,
-        interceptors: tuple[Interceptor, ...] = (),
         **settings: Any,
     ) -> fdn.Node:
         """A node that is not started. It joins the first one, unless `join` says otherwise."""
-        if join is None:
-            join = tuple(node.endpoint for node in self.nodes[:1])
-        self._seed += 1
-        settings.setdefault("bind", f"memory://{name}")
-        node = fdn.Node(
+        return super().make(
+            name,
             *apps,
-            name=name,
-            join=join,
             calls=CallSettings(**calls or {}),
             data=DataSettings(**data or {}),
             links=LinkSettings(**links or {}),
-            control="inline",
-            transport=self.transport,
-            rng=random.Random(self._seed),
-            interceptors=interceptors,
             **settings,
         )
-        self.nodes.append(node)
-        return node
-
-    def transport(self, loop: asyncio.AbstractEventLoop, limits: Limits) -> MemoryTransport:
-        return MemoryTransport(self.network, loop, limits)
-
-    async def start(self, name: str, *apps: fdn.App, **settings: Any) -> fdn.Node:
-        node = self.make(name, *apps, **settings)
-        await node.start()
-        return node
 
     async def cluster(self, n: int, *apps: fdn.App, **settings: Any) -> list[fdn.Node]:
         """n1, n2, ... that all see each other, and what they offer."""
@@ -148,41 +48,10 @@ class World:
         await self.settle()
         return nodes
 
-    async def settle(self) -> None:
-        running = [node for node in self.nodes if node.members()]
-        for node in running:
-            await until(lambda node=node: len(node.reachable()) == len(running))  # type: ignore[misc]
-            await until(lambda node=node: len(node.offers()) == len(running))  # type: ignore[misc]
-
     def crash(self, node: fdn.Node) -> None:
-        """What SIGKILL leaves of a node on the network: nothing, at once, and no goodbye."""
-        for plane in (node._data, node._control):
-            transport = plane._transport
-            assert isinstance(transport, MemoryTransport)
-            transport._closed = True
-            for listener in list(transport.listeners):
-                listener.close()
-            for connection in list(transport.connections):
-                connection.close()
-        node._control._closed = True
-        node._control._set_timer()
-        for timer in (node._control._timer, node._data._sweep):
-            if timer is not None:
-                timer.cancel()
-        assert node._identity is not None
-        node._identity.release()
+        """What SIGKILL leaves of a node: nothing, and no trace of it in `nodes`."""
+        self.kill(node)
         self.nodes.remove(node)
-
-    def cut(self, one: fdn.Node, other: fdn.Node) -> None:
-        """Pull the cable between two nodes, both planes."""
-        for mine in (one.endpoints["coordination"], one.endpoints["data"]):
-            for theirs in (other.endpoints["coordination"], other.endpoints["data"]):
-                self.network.cut(mine, theirs)
-
-    def heal(self, one: fdn.Node, other: fdn.Node) -> None:
-        for mine in (one.endpoints["coordination"], one.endpoints["data"]):
-            for theirs in (other.endpoints["coordination"], other.endpoints["data"]):
-                self.network.heal(mine, theirs)
 
 
 class Mallory:

@@ -113,7 +113,7 @@ def node() -> Iterator[FakeNode]:
 
 
 def client(node: FakeNode, **settings: Any) -> Client:
-    return Client(node.endpoints["coordination"], **{"timeout_s": 10.0} | settings)
+    return Client(node.endpoints["coordination"], **{"timeout": 10.0} | settings)
 
 
 def test_hello_call_and_goodbye(node: FakeNode):
@@ -174,7 +174,7 @@ def test_no_answer_in_time(node: FakeNode):
     node.answer = lambda channel, envelope: []
     with client(node) as made:
         with pytest.raises(fdn.DeadlineExceeded, match="no answer to x"):
-            made.call("x", timeout_s=0.05)
+            made.call("x", timeout=0.05)
         node.answer = lambda _, envelope: [[REPLY, "", envelope[2], 0, None, 5]]
         assert made.call("x") == 5
 
@@ -192,7 +192,7 @@ def test_a_node_that_stops_says_goodbye(node: FakeNode):
 
 def test_a_node_that_is_gone_is_noticed_before_the_timeout(node: FakeNode):
     other = FakeNode()
-    made = Client(other.endpoints["coordination"], timeout_s=15.0)
+    made = Client(other.endpoints["coordination"], timeout=15.0)
     made.connect()
     other.answer = lambda channel, envelope: []
 
@@ -231,7 +231,7 @@ def test_a_refusal_says_why(node: FakeNode, code: str, error: type[fdn.Error]):
 def test_somebody_who_does_not_answer(node: FakeNode):
     node.greet = lambda hello: None
     with pytest.raises(fdn.Unreachable, match="no node answers at"):
-        client(node, timeout_s=0.05).connect()
+        client(node, timeout=0.05).connect()
 
 
 def test_somebody_who_answers_something_else(node: FakeNode):
@@ -256,18 +256,18 @@ GARBAGE = [
 def test_garbage_is_never_believed_and_never_a_strange_exception(node: FakeNode, frame: bytes):
     node.greet = lambda hello: frame
     with pytest.raises(fdn.Unreachable):
-        client(node, timeout_s=0.1).connect()
+        client(node, timeout=0.1).connect()
     node.greet = node.welcome
     node.answer = lambda channel, envelope: frame
     with client(node) as made, pytest.raises(fdn.Error):
-        made.call("x", timeout_s=0.1)
+        made.call("x", timeout=0.1)
 
 
 def test_a_welcome_that_leaves_out_what_matters(node: FakeNode):
     bodies: list[Any] = [{}, {"identity": {}}, {"identity": {"endpoints": {}}}, None, 7]
     for body in bodies:
         node.greet = lambda hello, body=body: [WELCOME, "", 0, 0, None, body]  # type: ignore[misc]
-        with pytest.raises(fdn.Error), client(node, timeout_s=1.0) as made:
+        with pytest.raises(fdn.Error), client(node, timeout=1.0) as made:
             made.call("x")
 
 
@@ -276,13 +276,13 @@ def test_nobody_listens_there(node: FakeNode):
     endpoint = free.endpoints["coordination"]
     free.close()
     with pytest.raises(fdn.Unreachable, match="refused"):
-        Client(endpoint, timeout_s=15.0).connect()
+        Client(endpoint, timeout=15.0).connect()
 
 
 @pytest.mark.parametrize("endpoint", ["nonsense", "tcp://", "tcp://127.0.0.1", "http://x:1", ""])
 def test_addresses_that_are_none(endpoint: str):
     with pytest.raises(fdn.ConfigError, match="cannot be dialled"):
-        Client(endpoint, timeout_s=1.0).connect()
+        Client(endpoint, timeout=1.0).connect()
 
 
 def test_what_cannot_be_sent(node: FakeNode):

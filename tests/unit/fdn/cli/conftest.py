@@ -25,5 +25,5 @@ def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def world(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
     """A cluster without processes: the commands' clients reach it in place of the network."""
     fake = FakeCluster()
-    monkeypatch.setattr("fdn.client.Client", fake.client)
+    monkeypatch.setattr("fdn.sync.Client", fake.client)
     return fake

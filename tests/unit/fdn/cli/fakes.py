@@ -53,18 +53,20 @@ class FakeCluster:
                 return row
         raise Unreachable(f"no node answers at {endpoint}")
 
-    def client(self, endpoint: str, *, cluster: str = "fdn", timeout_s: float = 5.0) -> "FakeClient":
-        """In the place of the class `fdn.client.Client`."""
+    def client(
+        self, endpoint: str, *, cluster: str = "fdn", timeout: float = 5.0, reconnect: bool = True
+    ) -> "FakeClient":
+        """In the place of the class `fdn.sync.Client`."""
         self.dialled.append((endpoint, cluster))
-        return FakeClient(self, endpoint, cluster, timeout_s)
+        return FakeClient(self, endpoint, cluster, timeout)
 
 
 class FakeClient:
-    def __init__(self, world: FakeCluster, endpoint: str, cluster: str, timeout_s: float) -> None:
+    def __init__(self, world: FakeCluster, endpoint: str, cluster: str, timeout: float) -> None:
         self._world = world
         self.endpoint = endpoint
         self.cluster = cluster
-        self.timeout_s = timeout_s
+        self.timeout = timeout
         self.node: dict[str, Any] = {}
 
     def __enter__(self) -> "FakeClient":
@@ -80,7 +82,7 @@ class FakeClient:
         row = self._world.at(self.endpoint)
         self.node = {"node": row["node"], "name": row["name"]}
 
-    def call(self, target: str, payload: Any = None, *, timeout_s: float | None = None, channel: str = "data") -> Any:
+    def call(self, target: str, payload: Any = None, *, timeout: float | None = None, channel: str = "data") -> Any:
         me = self._world.at(self.endpoint)
         self._world.asked.append((me["name"], target, payload))
         assert (channel == "coordination") == target.startswith("fdn.")

@@ -14,7 +14,7 @@ def test_the_first_that_answers_is_taken(world: FakeCluster) -> None:
     world.add("n2", 7410)
     with connected(invocation("127.0.0.1:7400", "127.0.0.1:7410", "127.0.0.1:7420")) as client:
         assert client.node["name"] == "n2"
-        assert client.timeout_s == 5.0
+        assert client.timeout == 5.0
     assert [endpoint for endpoint, _ in world.dialled] == ["tcp://127.0.0.1:7400", "tcp://127.0.0.1:7410"]
 
 
@@ -34,11 +34,11 @@ def test_the_cluster_is_the_settings(world: FakeCluster) -> None:
 def test_a_silent_target_leaves_time_for_the_others(world: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     shares: list[float] = []
 
-    def client(endpoint: str, *, cluster: str, timeout_s: float) -> object:
-        shares.append(timeout_s)
-        return world.client(endpoint, cluster=cluster, timeout_s=timeout_s)
+    def client(endpoint: str, *, cluster: str, timeout: float, reconnect: bool) -> object:
+        shares.append(timeout)
+        return world.client(endpoint, cluster=cluster, timeout=timeout, reconnect=reconnect)
 
-    monkeypatch.setattr("fdn.client.Client", client)
+    monkeypatch.setattr("fdn.sync.Client", client)
     with pytest.raises(Unreachable), connected(Invocation(join=("h:1", "h:2", "h:3"), timeout_s=3.0, env={})):
         pass
     # Nobody used any time, so each may take an equal part of what is left: a third, a half, all.

@@ -22,7 +22,7 @@ def _events(world: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def subscribe(self: FakeClient, pattern: str, *, queue: str) -> ClientSubscription:
         asked.append((pattern, queue))
-        subscription = ClientSubscription(pattern, 1, lambda timeout_s: False, lambda subscription: None)
+        subscription = ClientSubscription(pattern, 1, lambda timeout: False, lambda subscription: None)
         subscription.unaware = ("n3",)
         for event in EVENTS:
             subscription.put(event)

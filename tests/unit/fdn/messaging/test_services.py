@@ -1,4 +1,5 @@
 import functools
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -76,8 +77,8 @@ def test_what_cannot_be_served():
     def stream(n: int) -> Any:
         yield n
 
-    async def async_stream(n: int) -> Any:
-        yield n
+    def takes_stream(items: AsyncIterator[int]) -> int:
+        return 0
 
     class Stars:
         def many(self, *values: int) -> None: ...
@@ -85,7 +86,7 @@ def test_what_cannot_be_served():
     for target, why in (
         (Empty, "no public method"),
         (stream, "is a generator"),
-        (async_stream, "is a generator"),
+        (takes_stream, "only `async def` can read one"),
         (Stars, "expected named parameters only"),
         (object(), "no public method"),
         (functools.partial(print), "no public method"),

@@ -43,7 +43,7 @@ class Desk:
         assert answer.id == 9
         return answer
 
-    def _send(self, node: str, envelope: Envelope) -> bool:
+    def _send(self, node: str, envelope: Envelope, channel: Channel) -> bool:
         self.sent.append((node, envelope))
         return self.reachable
 

@@ -1,0 +1,72 @@
+"""The request `fdn.node.channels`: one node's four channels and the links on them, with their counters."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from fdn.runtime.control_plane import ControlPlaneStats
+from fdn.runtime.data_plane import DataPlaneStats
+from fdn.runtime.view import Member
+from transports.channel import Channel
+from transports.transport import ConnectionStats, ListenerStats
+
+__all__ = ("CHANNELS", "channel_report")
+
+CHANNELS: Final = "fdn.node.channels"
+# What is summed over a channel's links.
+_OF_LINKS: Final = (
+    "messages_sent",
+    "bytes_sent",
+    "queued_messages",
+    "queued_bytes",
+    "credit_stalls",
+    "hwm_hits",
+    "dropped",
+    "expired",
+)
+
+
+def channel_report(
+    control: ControlPlaneStats,
+    data: DataPlaneStats | None,
+    endpoints: Mapping[str, str],
+    members: Mapping[str, Member],
+) -> list[dict[str, Any]]:
+    """A map for each channel: its endpoint, sums over its open links, its listener's counters, and `links`.
+
+    Args:
+        control: Counters of the control plane.
+        data: Those of the data plane; None when its loop did not answer: its channels then have `answered` false, and
+            no counters.
+        endpoints: By channel.
+        members: By node id, for the names of peers.
+    """
+    rows = []
+    for channel in Channel:
+        stats = control if channel.value in control.listeners else data
+        row: dict[str, Any] = {
+            "channel": channel.value,
+            "endpoint": endpoints.get(channel.value, ""),
+            "answered": stats is not None,
+        }
+        if stats is not None:
+            row |= _counted(stats.links, stats.listeners.get(channel.value), channel.value, members)
+        rows.append(row)
+    return rows
+
+
+def _counted(
+    links: Mapping[str, ConnectionStats], listener: ListenerStats | None, channel: str, members: Mapping[str, Member]
+) -> dict[str, Any]:
+    open_links = [
+        {"node": node, "name": members[node].name if node in members else "", **{k: getattr(link, k) for k in _OF_LINKS}}
+        for node, of, link in ((*key.rsplit(" ", 1), link) for key, link in links.items())
+        if of == channel
+    ]
+    received = {
+        "messages_received": 0 if listener is None else listener.messages_received,
+        "bytes_received": 0 if listener is None else listener.bytes_received,
+        "malformed": 0 if listener is None else listener.malformed,
+        "refused": 0 if listener is None else listener.refused_sends,
+    }
+    sums = {key: sum(link[key] for link in open_links) for key in _OF_LINKS}
+    return {**sums, **received, "links": sorted(open_links, key=lambda link: (link["name"], link["node"]))}

@@ -1,0 +1,123 @@
+"""A streamed reply as its caller holds it: an iterator that is opened when it is first read."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Final, Generic, TypeVar
+
+import msgspec
+
+from fdn.errors import Error
+from fdn.messaging.payloads import MISFITS, does_not_fit
+from fdn.messaging.stream_calls import OpenCall
+from fdn.messaging.workers import loop_pass
+
+__all__ = ("Stream",)
+
+T = TypeVar("T")
+_ITEMS_PER_PASS_MAX: Final = 256  # read without waiting before the loop gets its turn
+
+
+class Stream(Generic[T]):
+    """What `node.stream(...)` gives: iterate over it, in one task.
+
+    ```python
+    async for n in node.stream("math.countdown", 3, returns=int):
+        ...
+    ```
+
+    Items come in the order in which the handler yielded them, none twice and none left out: a stream that loses one
+    ends with an error. The producer is at most a window ahead of its reader (`calls.stream_window_items` and
+    `calls.stream_window_bytes`).
+
+    Leaving the loop early closes the generator at the other side: at once where the stream is an async context manager
+    or `aclose` is awaited, else when the stream is garbage.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        opener: Callable[[], Awaitable[OpenCall]],
+        decoder: "msgspec.msgpack.Decoder[T]",
+        timeout_s: float,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.target = target
+        self._opener = opener
+        self._decode = decoder.decode
+        self._timeout_s = timeout_s
+        self._loop = loop
+        self._call: OpenCall | None = None
+        self._closed = False
+        self._reads = 0
+
+    async def __aenter__(self) -> "Stream[T]":
+        """Open it: errors that come before the first item show here, as far as they are known by then."""
+        await self._open()
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.aclose()
+
+    def __aiter__(self) -> "Stream[T]":
+        return self
+
+    async def __anext__(self) -> T:
+        """The next item.
+
+        Raises:
+            DeadlineExceeded: Nothing came for as long as `timeout` says, or the scope's deadline has passed.
+            BadRequest: The item is not of the type.
+            Error: As the handler raised it, after all items that it had yielded.
+        """
+        call = self._call
+        if call is None:
+            call = await self._open()
+        body = call.received.take()
+        if body is None:
+            self._reads = 0
+            body = await self._wait(call)
+        else:
+            self._reads += 1
+            if self._reads >= _ITEMS_PER_PASS_MAX:
+                self._reads = 0
+                await loop_pass()
+        try:
+            return self._decode(body)
+        except MISFITS as misfit:
+            call.close()
+            raise does_not_fit(misfit) from misfit
+
+    async def aclose(self) -> None:
+        """Want no more items. Idempotent."""
+        self._closed = True
+        if self._call is not None:
+            self._call.close()
+
+    def __del__(self) -> None:
+        call = self._call
+        if call is not None and not call.received.ended:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the node is, too
+                self._loop.call_soon_threadsafe(call.close)
+
+    async def _open(self) -> OpenCall:
+        if self._closed:
+            raise StopAsyncIteration
+        if self._call is None:
+            self._call = await self._opener()
+        return self._call
+
+    async def _wait(self, call: OpenCall) -> msgspec.Raw:
+        try:
+            body = await call.next_body(self._timeout_s)
+        except TimeoutError as late:
+            if isinstance(late, Error):
+                raise
+            call.close()
+            raise call.late(self._timeout_s) from None
+        except asyncio.CancelledError:
+            call.close()
+            raise
+        if body is None:
+            raise StopAsyncIteration
+        return body

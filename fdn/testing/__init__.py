@@ -1,0 +1,8 @@
+"""Clusters for tests: of real processes, with a network that can be made bad; or in one loop, on a clock that jumps."""
+
+from fdn.testing.cluster import Cluster
+from fdn.testing.fault_proxy import FaultProxy
+from fdn.testing.processes import NodeProcess, ProcessCluster, eventually
+from fdn.testing.virtual import until, virtual
+
+__all__ = ("Cluster", "FaultProxy", "NodeProcess", "ProcessCluster", "eventually", "until", "virtual")
