@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         VersionMismatch,
     )
     from fdn.messaging.event_queue import Gap
+    from fdn.messaging.interceptors import Incoming, Interceptor, Outgoing
     from fdn.messaging.retry import Retry
     from fdn.messaging.streams import Stream
     from fdn.messaging.subscriptions import Event, Subscription
@@ -49,10 +50,13 @@ __all__ = (
     "Error",
     "Event",
     "Gap",
+    "Incoming",
+    "Interceptor",
     "NoQuorum",
     "Node",
     "NotFound",
     "NotLeader",
+    "Outgoing",
     "Overloaded",
     "RemoteError",
     "Retry",
@@ -74,7 +78,10 @@ _HOMES: Final = {
     "Context": "fdn.context",
     "Event": "fdn.messaging.subscriptions",
     "Gap": "fdn.messaging.event_queue",
+    "Incoming": "fdn.messaging.interceptors",
+    "Interceptor": "fdn.messaging.interceptors",
     "Node": "fdn.node",
+    "Outgoing": "fdn.messaging.interceptors",
     "Retry": "fdn.messaging.retry",
     "Settings": "fdn.settings",
     "Stream": "fdn.messaging.streams",

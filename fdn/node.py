@@ -28,6 +28,7 @@ from fdn.messaging.client_services import ClientServices
 from fdn.messaging.diagnostics import diagnostics
 from fdn.messaging.directory import OffersDirectory
 from fdn.messaging.dispatch import Dispatcher, DispatchStats
+from fdn.messaging.draining import DrainReport, DrainStage, Stage, drain
 from fdn.messaging.event_gateway import EventGateway
 from fdn.messaging.events import Events, EventsStats
 from fdn.messaging.gateway import Gateway
@@ -47,7 +48,7 @@ from fdn.runtime.binding import advertised, bind_all
 from fdn.runtime.control_plane import ControlPlane, ControlPlaneStats
 from fdn.runtime.data_plane import DataPlane, DataPlaneStats, Handler, Origin, Ticket
 from fdn.runtime.data_side import LoopSide
-from fdn.runtime.facts import Fact, FactStream
+from fdn.runtime.facts import DrainStageEnded, Fact, FactStream
 from fdn.runtime.fork import ForkGuard, detach_loop
 from fdn.runtime.greeting import Greeter, fingerprint
 from fdn.runtime.identity import NodeIdentity, establish
@@ -68,6 +69,8 @@ _log = logging.getLogger(__name__)
 T = TypeVar("T")
 TransportFactory = Callable[[asyncio.AbstractEventLoop, Limits], Transport]
 _SETTLE_S = 1.0  # how long a start waits for what the other members serve
+_TELL_S = 2.0  # how long a node that drains waits for the members to know
+_FLUSH_PAUSE_S = 0.005  # between two looks at what waits to leave
 _CLOSE_LEAST_S = 0.5  # what each part gets to close when another has used up `stop_timeout_s`
 _plain = msgspec.msgpack.Decoder()
 _running: "weakref.WeakSet[Node]" = weakref.WeakSet()
@@ -195,25 +198,20 @@ class Node:
         _running.add(self)
         _log.info("node %s runs at %s", self.name, self.endpoint, extra={"node": self.id, "endpoint": self.endpoint})
 
-    async def drain(self) -> bool:
-        """Take no new work: tell the cluster, finish what has begun, within `drain_timeout_s`.
+    async def drain(self) -> DrainReport:
+        """Stop taking new work: tell the cluster, and finish what has begun, within `drain_timeout_s`.
+
+        In this order: the members know that this node drains, so that new calls go elsewhere (`members`); timers; calls
+        and casts, streams included (`calls`); what clients have under way through this node (`clients`); subscriptions
+        (`events`); what waits to leave (`sends`). What comes in meanwhile, from members that did not know yet, is done
+        too. Each stage is told in a `DrainStageEnded` fact.
 
         Returns:
-            Whether everything was finished in time.
+            What each stage found and left; true if everything was finished in time.
         """
         self._check_running()
         self._draining = True
-        self._publish_offers()
-        try:
-            async with asyncio.timeout(self.settings.drain_timeout_s):
-                await self._timers.drain()
-                await self._dispatcher.drain()
-                await self._gateway.drain()
-                await self._event_gateway.drain()
-                await self._events.drain()
-        except TimeoutError:
-            return False
-        return True
+        return await drain(self._drain_stages(), self.settings.drain_timeout_s, self._loop, self._on_stage_ended)
 
     async def stop(self) -> None:
         """Drain, leave the cluster, and release everything. Bounded by `drain_timeout_s + stop_timeout_s`.
@@ -646,6 +644,43 @@ class Node:
             self._dispatcher.stats(),
             self._events.stats(),
             self._timers.stats(),
+        )
+
+    def _drain_stages(self) -> tuple[Stage, ...]:
+        unaware = [member.name for member in self.reachable() if not member.me]
+
+        async def tell_members() -> None:
+            unaware[:] = await self._announce(min(_TELL_S, self.settings.drain_timeout_s / 2))
+
+        async def drain_clients() -> None:
+            await self._gateway.drain()
+            await self._event_gateway.drain()
+
+        async def leave() -> None:
+            while self._data.queued():
+                await asyncio.sleep(_FLUSH_PAUSE_S)
+
+        return (
+            Stage("members", tell_members, lambda: len(unaware)),
+            Stage("timers", self._timers.drain, lambda: self._timers.stats().running),
+            Stage("calls", self._dispatcher.drain, lambda: self._dispatcher.unfinished),
+            Stage("clients", drain_clients, lambda: self._gateway.count + self._event_gateway.publishing),
+            Stage("events", self._events.drain, lambda: self._events.handling),
+            Stage("sends", leave, self._data.queued),
+        )
+
+    def _on_stage_ended(self, stage: DrainStage) -> None:
+        self._facts.publish(
+            DrainStageEnded(self._loop.time(), stage.name, stage.before, stage.left, round(stage.seconds, 6))
+        )
+        _log.info(
+            "drain of node %s: %s, %d of %d left after %.3f s",
+            self.name,
+            stage.name,
+            stage.left,
+            stage.before,
+            stage.seconds,
+            extra={"node": self.id, "stage": stage.name, "left": stage.left},
         )
 
     def _work_stats(self) -> Mapping[str, Any]:

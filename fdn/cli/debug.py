@@ -163,7 +163,9 @@ def _plain(value: Any) -> Any:
             return {str(key): _plain(item) for key, item in value.items()}
         case list() | tuple():
             return [_plain(item) for item in value]
-        case None | bool() | int() | float() | str():
+        case str():
+            return value.encode("utf-8", "replace").decode()  # without the marks of what is not UTF-8
+        case None | bool() | int() | float():
             return value
     return repr(value)
 

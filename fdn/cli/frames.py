@@ -17,6 +17,7 @@ __all__ = ("explain_frame",)
 _FIELDS: Final = ("kind", "to", "id", "deadline_ms", "meta", "body")
 _META_KEYS_MAX: Final = 64
 _ENVELOPES_MAX: Final = 65_535
+_ARRAY32: Final = 0xDD
 _UNREADABLE: Final = (ValueError, TypeError, msgpack.UnpackException)
 
 
@@ -31,6 +32,9 @@ def explain_frame(frame: bytes) -> dict[str, Any]:
         return told
     if frame[0] != WIRE_VERSION:
         problems.append(_problem(0, f"version octet {frame[0]}: expected {WIRE_VERSION}"))
+        return told  # how the rest is laid out is not known
+    if frame[1] == _ARRAY32:
+        problems.append(_problem(1, "the array of envelopes has a long header: expected at most array16"))
     reader = _Reader(frame)
     try:
         count = reader.unpacker.read_array_header()
@@ -40,16 +44,13 @@ def explain_frame(frame: bytes) -> dict[str, Any]:
     if not 1 <= count <= _ENVELOPES_MAX:
         problems.append(_problem(1, f"{count} envelopes are announced: expected 1 to {_ENVELOPES_MAX}"))
     for index in range(count):
-        at = reader.at
+        reader.field_at, reader.field = reader.at, "it"
         try:
             told["envelopes"].append(_envelope(reader))
         except _UNREADABLE as error:
             # Where the next one begins is not known any more.
-            rest = count - index
-            problems.append(
-                _problem(at, f"envelope {index + 1} of {count} cannot be read, nor what follows: {_reason(error)}")
-            )
-            told["unread"] = rest
+            what = f"envelope {index + 1} of {count}: {reader.field} cannot be read, nor what follows: {_reason(error)}"
+            problems.append(_problem(reader.field_at, what))
             return told
     if reader.at < len(frame):
         problems.append(_problem(reader.at, f"{len(frame) - reader.at} bytes too many"))
@@ -57,10 +58,13 @@ def explain_frame(frame: bytes) -> dict[str, Any]:
 
 
 class _Reader:
-    """A MessagePack reader that knows where in the frame it is."""
+    """A MessagePack reader that knows where in the frame it is, and what it is about to read there."""
 
     def __init__(self, frame: bytes) -> None:
-        self.unpacker = msgpack.Unpacker(strict_map_key=False, max_buffer_size=max(len(frame), 1))
+        self.field_at, self.field = 1, ""
+        self.unpacker = msgpack.Unpacker(
+            strict_map_key=False, unicode_errors="surrogateescape", max_buffer_size=max(len(frame), 1)
+        )
         self.unpacker.feed(frame[1:])
 
     @property
@@ -79,11 +83,11 @@ def _envelope(reader: _Reader) -> dict[str, Any]:
     if count == 0:
         told["problems"].append(_problem(at, "an empty array: expected a kind at least"))
     for index in range(count):
-        field_at = reader.at
+        name = _FIELDS[index] if index < len(_FIELDS) else f"element {index + 1}"
+        reader.field_at, reader.field = field_at, _ = reader.at, name
         value = reader.unpacker.unpack()
         if index >= len(_FIELDS):
             continue  # of a later version: ignored, as the specification says
-        name = _FIELDS[index]
         told[name] = value
         if problem := _CHECKS[name](value, reader.at - field_at):
             told["problems"].append(_problem(field_at, f"{name}: {problem}"))
@@ -103,6 +107,8 @@ def _check_kind(value: Any, size: int) -> str:
 def _check_to(value: Any, size: int) -> str:
     if not isinstance(value, str):
         return f"{_kind_of(value)}: expected a string"
+    if any("\udc80" <= character <= "\udcff" for character in value):
+        return "a string that is not UTF-8"
     return "" if len(value) <= TO_LENGTH_MAX else f"{len(value)} characters: expected at most {TO_LENGTH_MAX}"
 
 
@@ -149,9 +155,14 @@ def _kind_of(value: Any) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    if isinstance(error, msgpack.OutOfData):
-        return "the frame ends before it does"
-    return str(error) or type(error).__name__
+    match error:
+        case msgpack.OutOfData():
+            return "the frame ends before it does"
+        case msgpack.StackError():
+            return "it is nested too deeply"
+        case msgpack.FormatError():
+            return "an octet that begins no value"
+    return str(error)
 
 
 def _problem(at: int, what: str) -> dict[str, Any]:

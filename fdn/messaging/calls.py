@@ -265,6 +265,9 @@ class Caller:
                 return decode(answer, decoder)
             except Error as error:
                 tried.append(node)
+                if error.facts.get("not_begun") and any(other not in tried for other in route.nodes):
+                    self._n_retried += 1  # it went away just then, and surely has not done it
+                    continue
                 pause = retry.pause_before(len(tried), error, self.rng)
                 if pause is None or self._loop.time() + pause >= deadline_at:
                     raise

@@ -259,6 +259,11 @@ class Dispatcher:
         for service in self._services.values():
             service.close()
 
+    @property
+    def unfinished(self) -> int:
+        """Calls and casts queued or running."""
+        return self._unfinished
+
     def stats(self) -> DispatchStats:
         return DispatchStats(
             calls=self._n_calls,
@@ -278,7 +283,7 @@ class Dispatcher:
             job.ticket.release()
             self._finish(job)
             if job.is_call and not job.cancelled:
-                unbegun = Unreachable(f"node {self._node_name!r} {why}", hint="call another node")
+                unbegun = Unreachable(f"node {self._node_name!r} {why}", hint="call another node", not_begun=True)
                 self._answer_error(job.origin, job.envelope.id, unbegun)
         await workers.close()
 
@@ -542,7 +547,7 @@ class Dispatcher:
     def _no_method(self, target: str) -> Error:
         self._n_not_found += 1
         if not self._accepting:
-            return Unreachable(f"node {self._node_name!r} is stopping", hint="call another node")
+            return Unreachable(f"node {self._node_name!r} is stopping", hint="call another node", not_begun=True)
         close = difflib.get_close_matches(target, self._methods, n=1)
         return NotFound(
             f"node {self._node_name!r} does not serve {target[:200]!r}",

@@ -177,6 +177,11 @@ class EventGateway:
 
     # -- the end
 
+    @property
+    def publishing(self) -> int:
+        """Clients whose events are being published."""
+        return len(self._publishing)
+
     async def drain(self) -> None:
         """Return when all that clients have published is sent; bound it with a timeout."""
         while publishing := [task for task in self._tasks if task not in self._forwarding.values()]:

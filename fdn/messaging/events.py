@@ -388,6 +388,13 @@ class Events:
 
     # -- the end
 
+    @property
+    def handling(self) -> int:
+        """Subscriptions whose handlers have something to do."""
+        return sum(
+            isinstance(subscription, HandledSubscription) and subscription.busy for subscription in self._subscriptions
+        )
+
     async def drain(self) -> None:
         """Return when no event waits for a handler. What waits in iterators is their readers' affair."""
         for subscription in list(self._subscriptions):

@@ -30,6 +30,7 @@ from transports.wire.envelope import Envelope, Kind, MetaKey
 
 __all__ = ("Gateway",)
 
+_TRIES_MAX = 3  # at nodes that are about to stop
 _raw = msgspec.msgpack.Decoder(msgspec.Raw)
 
 
@@ -171,6 +172,8 @@ class Gateway:
                 return await relay(call, sender, timeout_s, lambda error: encode(to_wire(error, node=self._node)))
             except Error as error:
                 attempts += 1
+                if error.facts.get("not_begun") and incoming is None and attempts < _TRIES_MAX:
+                    continue  # that node went away just then, and surely has not done it
                 pause = None if incoming is not None else self._retry.pause_before(attempts, error, self._caller.rng)
                 if pause is None:
                     raise

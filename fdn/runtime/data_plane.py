@@ -214,6 +214,11 @@ class DataPlane:
         """End the session of a client that cannot be reached."""
         self._sessions.give_up(session, reason)
 
+    def queued(self) -> int:
+        """Messages that wait to leave on any link."""
+        connections = (link.connection for link in self._links.values())
+        return sum(connection.stats().queued_messages for connection in connections if connection is not None)
+
     def stats(self) -> DataPlaneStats:
         links = {
             f"{node} {channel}": link.connection.stats()

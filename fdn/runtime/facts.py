@@ -10,6 +10,7 @@ import msgspec
 __all__ = (
     "DataPlaneLagging",
     "DataPlaneRecovered",
+    "DrainStageEnded",
     "Fact",
     "FactStream",
     "FactsMissed",
@@ -126,6 +127,15 @@ class FactsMissed(Fact, frozen=True, tag=True):
     """A reader of the stream was too slow: `count` facts were dropped, oldest first."""
 
     count: int
+
+
+class DrainStageEnded(Fact, frozen=True, tag=True):
+    """This node drains, and one stage of it has ended: with `left` of `before` unfinished."""
+
+    stage: str
+    before: int
+    left: int
+    seconds: float
 
 
 class FactStream:

@@ -62,6 +62,6 @@ def seconds(name: str, value: float | str) -> float:
             return parse_duration(value)
         except ValueError as error:
             raise ConfigError(f"{name}={value!r}: {error}") from None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ConfigError(f"{name}={value!r}: expected seconds as a number, or text such as '1m30s'")
-    return float(value)
+    if isinstance(value, int | float) and math.isfinite(value):
+        return float(value)
+    raise ConfigError(f"{name}={value!r}: expected seconds as a number, or text such as '1m30s'")

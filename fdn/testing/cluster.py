@@ -93,7 +93,10 @@ class Cluster:
         """Stop all nodes, the last first."""
         try:
             for node in reversed(self.nodes):
-                await (self._killed[node] if node in self._killed else node.stop())
+                if node not in self._killed:
+                    await node.stop()
+            for ending in list(self._killed.values()):
+                await ending
         finally:
             if self._identities is not None:
                 self._identities.cleanup()
@@ -158,6 +161,8 @@ class Cluster:
         assert node not in self._killed, f"{node.name} was killed before"
         for plug in self._plugs[node]:
             plug.sever()
+        if node._identity is not None:
+            node._identity.release()  # its data directory is free at once, as after the end of a process
         self._killed[node] = asyncio.get_running_loop().create_task(node._tear_down(), name=f"kill {node.name}")
 
     async def settle(self, timeout_s: float = _SETTLE_S) -> None:

@@ -77,10 +77,7 @@ class NodeProcess:
         name: Its name.
         ready: What it said when it was ready, see `fdn node run --json`.
         log_file: What all its processes wrote, standard output and error alike.
-        process: The process that it lives in, or lived in last.
     """
-
-    process: "subprocess.Popen[bytes]"
 
     def __init__(self, cluster: "ProcessCluster", name: str, plan: _Plan) -> None:
         self.name = name
@@ -88,7 +85,8 @@ class NodeProcess:
         self.log_file = cluster.folder / f"{name}.log"
         self._cluster = cluster
         self._plan = plan
-        self._log_begins_at = 0  # of this process
+        self._log_begins_at = 0  # of the last process
+        self._process: subprocess.Popen[bytes] | None = None
 
     def __repr__(self) -> str:
         return f"<node {self.name}, pid {self.pid}, {'runs' if self.runs else 'ended'}>"
@@ -97,7 +95,8 @@ class NodeProcess:
 
     @property
     def pid(self) -> int:
-        return self.process.pid
+        """The process that it lives in, or lived in last; 0 before the first."""
+        return 0 if self._process is None else self._process.pid
 
     @property
     def id(self) -> str:
@@ -112,7 +111,7 @@ class NodeProcess:
     @property
     def runs(self) -> bool:
         """Whether its process has not ended. One that is paused runs."""
-        return self.process.poll() is None
+        return self._process is not None and self._process.poll() is None
 
     @property
     def log(self) -> str:
@@ -150,7 +149,7 @@ class NodeProcess:
 
     def kill(self) -> None:
         """SIGKILL: it gets no chance to say goodbye. Returns when its process has ended."""
-        self.process.kill()
+        self.send_signal(signal.SIGKILL)
         self.wait()
 
     def pause(self) -> None:
@@ -162,18 +161,20 @@ class NodeProcess:
         self.send_signal(signal.SIGCONT)
 
     def send_signal(self, number: int) -> None:
-        self.process.send_signal(number)
+        assert self._process is not None
+        self._process.send_signal(number)
 
     def stop(self, timeout_s: float = _END_S) -> int:
         """SIGTERM: drain, leave and end. Returns the exit status: 0 if all went well."""
-        self.process.terminate()
+        self.send_signal(signal.SIGTERM)
         return self.wait(timeout_s)
 
     def wait(self, timeout_s: float = _END_S) -> int:
         """Return when its process has ended: the exit status, or minus the signal."""
-        status = self.process.wait(timeout_s)
-        if self.process.stdin is not None:
-            self.process.stdin.close()
+        assert self._process is not None
+        status = self._process.wait(timeout_s)
+        if self._process.stdin is not None:
+            self._process.stdin.close()
         return status
 
     def start(self) -> None:
@@ -409,7 +410,7 @@ class ProcessCluster:
 
     def close(self) -> None:
         """Kill everything that was started, by its process id, and forget what it kept. Idempotent."""
-        processes = [*(node.process for node in self._all_nodes if hasattr(node, "process")), *self._commands]
+        processes = [*(node._process for node in self._all_nodes if node._process is not None), *self._commands]
         for process in processes:
             if process.poll() is None:
                 process.kill()
@@ -425,7 +426,7 @@ class ProcessCluster:
     def logs(self, lines_max: int = _TAIL_LINES) -> Iterator[tuple[str, str]]:
         """For each node what it is, and the end of its log: for the report of a test that failed."""
         for node in self._all_nodes:
-            yield repr(node) if hasattr(node, "process") else node.name, _tail(node.log, lines_max)
+            yield repr(node), _tail(node.log, lines_max)
 
     # -- how
 
@@ -479,7 +480,7 @@ class ProcessCluster:
             join = ready[0] if ready else ""
         node._log_begins_at = node.log_file.stat().st_size if node.log_file.exists() else 0
         with node.log_file.open("ab") as log, _audible_interrupts():
-            node.process = subprocess.Popen(
+            node._process = subprocess.Popen(
                 leash.command(
                     *("fdn.cli", "node", "run", "--json", "--name", node.name, "--cluster", self.name),
                     *("--bind", plan.bind, "--data-dir", str(self.folder / f"{node.name}.data")),
@@ -510,7 +511,9 @@ class ProcessCluster:
             if ended:
                 break
             time.sleep(_POLL_S)
-        what = describe_end(node.process.returncode) if not node.runs else f"was not ready within {READY_S:g} s"
+        assert node._process is not None
+        status = node._process.poll()
+        what = f"was not ready within {READY_S:g} s" if status is None else describe_end(status)
         raise AssertionError(f"node {node.name} {what}:\n{_tail(node.log, _TAIL_LINES)}")
 
 

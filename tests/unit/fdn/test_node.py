@@ -113,7 +113,7 @@ async def test_the_name_of_a_node_that_was_just_killed_is_free_soon():
     async with World() as world:
         first = await world.start("n1")
         world.crash(await world.start("n2"))
-        again = await world.start("n2", bind="memory://elsewhere")
+        again = await world.start("n2", bind="memory://elsewhere", data_dir="")  # another one of that name
         assert "alive" in [m.status for m in again.members() if m.name == "n2"]
         await until(lambda: sorted(m.status for m in first.members() if m.name == "n2") == ["alive", "dead"])
 
@@ -384,7 +384,7 @@ async def test_drain_finishes_what_has_begun_and_others_send_nothing_more():
         before = (await second.stats()).dispatch.calls
         for _ in range(10):
             await third.call("r.note", "x")
-        assert await drained is True
+        assert await drained
         assert await call == "done"
         assert (await second.stats()).dispatch.calls == before
         await first.stop()
@@ -401,7 +401,7 @@ async def test_drain_gives_up_in_time():
         first, second = await world.cluster(2, app, drain_timeout_s=1.0)
         call = asyncio.create_task(first.call("r.wait@n2", 100.0, timeout=50))
         await until(lambda: recorder.log)
-        assert await second.drain() is False
+        assert not await second.drain()
         await second.stop()
         with pytest.raises(fdn.Error):
             await call
@@ -474,7 +474,7 @@ async def test_withdraw_refuses_what_waits_and_cancels_what_runs():
         with pytest.raises(fdn.Unreachable, match="does not serve 'r' any more"):
             await waiting
         assert recorder.log == ["begun", "cancelled"]
-        assert await first.drain() is True
+        assert await first.drain()
 
 
 @virtual
