@@ -12,8 +12,9 @@ import random
 import threading
 import time
 import weakref
+from asyncio import _get_running_loop as running_loop  # raises nothing where none runs, as in a forked child
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, cast, overload
 
 import msgspec
 
@@ -134,6 +135,7 @@ class Node:
         self._lifespans = Lifespans(apps, self, self._begin_stop)
         self._guard = ForkGuard("this node")
         self._state = "new"
+        self._loop = cast(asyncio.AbstractEventLoop, None)  # until it starts: then the one that runs
         self._facts = FactStream(self.settings.facts.queue_max)
         self._view = EMPTY_VIEW
         self._directory = OffersDirectory()
@@ -297,6 +299,8 @@ class Node:
             Unreachable: Nobody that offers it can be reached.
             BadRequest: The payload cannot be sent.
         """
+        if running_loop() is not self._loop:
+            raise self._out_of_place()
         return self._cast(target, payload)  # a plain function: one coroutine less on the hot path
 
     @overload
@@ -475,6 +479,8 @@ class Node:
             BadRequest: The subject is none, or the payload cannot be sent.
             DeadlineExceeded: A receiver granted no credit in time.
         """
+        if running_loop() is not self._loop:
+            raise self._out_of_place()
         return self._publish(subject, payload)
 
     @overload
@@ -658,7 +664,7 @@ class Node:
 
         async def leave() -> None:
             while self._data.queued():
-                await asyncio.sleep(_FLUSH_PAUSE_S)
+                await self._caller.pause(_FLUSH_PAUSE_S)
 
         return (
             Stage("members", tell_members, lambda: len(unaware)),
@@ -881,7 +887,10 @@ class Node:
             try:
                 await self._lifespans.enter()
                 self._add_declared()
-                await self._announce(_SETTLE_S)
+                offers = self._encoded_offers()
+                await self._host.call(lambda: self._control.offer(offers, self._draining))
+                await self._host.run(self._awareness.wait_told(_SETTLE_S))
+                self._on_view(await self._host.call(self._control.view))
             except BaseException:
                 await self._host.call(lambda: self._control.leave("did not start"))
                 raise
@@ -1048,10 +1057,20 @@ class Node:
 
     def _check_running(self) -> None:
         self._guard.check()
+        if self._state != "running" or running_loop() is not self._loop:
+            raise self._out_of_place()
+
+    def _out_of_place(self) -> Error:
+        """What to raise where the running loop is not ours: its sockets must not be touched from two threads."""
+        self._guard.check()
         if self._state != "running":
-            raise Error(
+            return Error(
                 f"this node is {self._state}", hint="use it inside `async with fdn.Node(...)`, or after start()"
             )
+        return Error(
+            f"node {self.name} lives on another event loop than the one that runs here",
+            hint="use `fdn.sync.Node` from threads, or `asyncio.run_coroutine_threadsafe(..., loop)` with its loop",
+        )
 
 
 def _fields(declared: Any) -> dict[str, Any]:

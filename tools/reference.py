@@ -1,4 +1,4 @@
-"""The reference pages, made from the code: settings, commands, errors, facts, counters.
+"""The reference pages, made from the code: the API, settings, commands, errors, facts, counters.
 
 What a page says of a setting or a counter is the comment that stands beside it in the source, so that there is one
 place to write it. Imports fdn, and so is itself imported only inside `.venv`, by the verb `docs`.
@@ -24,6 +24,8 @@ from fdn.cli import exit_codes
 from fdn.cli.root import root as command_root
 from fdn.node import NodeStats
 from fdn.runtime import facts
+from tools import api_reference
+from tools.error_index import messages_in
 
 __all__ = ("FOLDER", "differences", "pages", "write")
 
@@ -42,7 +44,14 @@ _KINDS: Final[dict[Any, str]] = {
 
 def pages() -> dict[str, str]:
     """Every page, by its path from the root of the checkout."""
-    made = {"settings": _settings(), "cli": _cli(), "errors": _errors(), "facts": _facts(), "stats": _stats()}
+    made = {
+        "api": api_reference.page(),
+        "settings": _settings(),
+        "cli": _cli(),
+        "errors": _errors(),
+        "facts": _facts(),
+        "stats": _stats(),
+    }
     return {f"{FOLDER}/{name}.md": f"{_HEAD}\n\n" + "\n".join(lines).strip() + "\n" for name, lines in made.items()}
 
 
@@ -200,10 +209,23 @@ def _errors() -> Iterator[str]:
     tree, _, rest = inspect.cleandoc(errors.__doc__ or "").partition("\n\n`.code`")
     intro, _, drawing = tree.partition("\n\n")
     yield from (intro, "", "```text", textwrap.dedent(drawing), "```", "", "`.code`" + rest)
-    for name in fdn.__all__:
-        cls = getattr(fdn, name)
-        if isinstance(cls, type) and issubclass(cls, errors.Error):
-            yield from ("", f"## `{name}`", "", *_docstring(cls))
+    kinds = {name for name in fdn.__all__ if _is_error(getattr(fdn, name))}
+    index = messages_in(Path(fdn.__file__).parent, kinds)
+    for name in sorted(kinds):
+        yield from ("", f"## `{name}`", "", *_docstring(getattr(fdn, name)))
+        messages = [message for message in index if message.error == name]
+        if messages:
+            yield from ("", "| It says | What to do |", "|---|---|")
+            yield from (f"| {_cell(message.text)} | {_cell(message.hint)} |" for message in messages)
+
+
+def _is_error(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, errors.Error)
+
+
+def _cell(text: str) -> str:
+    """Text in a cell of a table, taken literally."""
+    return "".join(f"\\{char}" if char in "|*_<>`" else char for char in text).replace("\n", " ")
 
 
 # -- facts

@@ -6,6 +6,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from fdn.cli.examples import examples
 from fdn.cli.options import Invocation, duration, output_options, target_options
 from fdn.cli.output import Column, note
 from fdn.units import parse_size
@@ -40,11 +41,13 @@ def _options(command: _Command) -> _Command:
     return command
 
 
+@examples("fdn bench cast", "fdn bench call --json")
 @click.group("bench")
 def command() -> None:
     """Measure casts and calls, beside bare pyzmq."""
 
 
+@examples("fdn bench cast", "fdn bench cast --size 1KiB --duration 10s --json")
 @command.command("cast")
 @_options
 @click.option("--size", type=_size, default="100", show_default=True, help="Bytes of data in each message.")
@@ -60,6 +63,7 @@ def cast(invocation: Invocation, /, **options: Any) -> None:
     _report(invocation, measure_cast(_plan(invocation, **options)), ("messages_per_s", "sent", "lost", "wire_bytes"))
 
 
+@examples("fdn bench call", "fdn bench call --transport ipc --handler async")
 @command.command("call")
 @_options
 @click.option("--size", type=_size, default="64", show_default=True, help="Bytes of data, there and back.")
@@ -76,6 +80,7 @@ def call(invocation: Invocation, /, **options: Any) -> None:
     _report(invocation, measure_call(_plan(invocation, **options)), ("calls_per_s", "p50_us", "p99_us"))
 
 
+@examples("fdn bench stall", "fdn bench stall --json")
 @command.command("stall")
 @output_options
 @target_options

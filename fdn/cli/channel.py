@@ -1,4 +1,4 @@
-"""`fdn channel`: the four channels of a node, and what goes over them."""
+"""`fdn channel`: the channels of a node, and what goes over them."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -39,14 +39,17 @@ _CHANNELS: Final = (
 _LINKS: Final = (Column("name", "TO", show=lambda name: name or "?"), *_COUNTERS, Column("node", "NODE ID", wide=True))
 
 _node_option = click.option(
-    "--node", metavar="NAME", shell_complete=complete_members, help="The member to ask, in place of the one that answers."
+    "--node",
+    metavar="NAME",
+    shell_complete=complete_members,
+    help="The member to ask, in place of the one that answers.",
 )
 
 
 @examples("fdn channel ls", "fdn channel stat data --watch")
 @click.group("channel")
 def command() -> None:
-    """Show the four channels of a node, and what goes over them."""
+    """Show the channels of a node, and what goes over them."""
 
 
 @examples(

@@ -36,12 +36,19 @@ TOPICS: Final[Mapping[str, tuple[Recipe, ...]]] = {
         Recipe("what is offered, and by whom", "fdn service ls"),
         Recipe("call it; the argument is JSON", "fdn request math.add '[2, 3]'"),
         Recipe("call it on one node, with half a second to answer", "fdn request math.add@n2 '[2, 3]' --timeout 500ms"),
+        Recipe("send a header along, over all hops", "fdn request math.add '[2, 3]' -H tenant:blue"),
+        Recipe(
+            "stream items into a call; a streamed reply is printed item by item",
+            "fdn request sum --items numbers.ndjson",
+        ),
+        Recipe("serve a name from the shell", "fdn reply text.upper --command 'tr a-z A-Z'"),
         Recipe("which nodes of a service answer, and how fast", "fdn service ping math"),
         Recipe("what each has been asked", "fdn service stats math"),
     ),
     "events": (
         Recipe("print all events below a subject", "fdn sub 'orders.>'"),
         Recipe("publish one", """fdn pub orders.eu.created '{"id": 7}'"""),
+        Recipe("publish each line of a file", "fdn pub orders.eu.created --items orders.ndjson"),
         Recipe("share the work: one member of the group gets each", "fdn sub 'orders.>' --queue billing"),
         Recipe("the next two as JSON, one a line, and end", "fdn sub 'orders.*.created' --count 2 --json"),
     ),
@@ -58,8 +65,10 @@ TOPICS: Final[Mapping[str, tuple[Recipe, ...]]] = {
     "scripts": (
         Recipe("the same data as JSON", "fdn members --json"),
         Recipe("one object a line", "fdn service ls -o ndjson"),
-        Recipe("fail soon, and tell by the exit status: 3 nobody there, 4 not found, 5 too late", ""),
-        Recipe("", "fdn request math.add '[2, 3]' --timeout 1s"),
+        Recipe(
+            "fail soon, and tell by the exit status: 3 nobody is there, 4 not found, 5 too late",
+            "fdn request math.add '[2, 3]' --timeout 1s",
+        ),
         Recipe("remember a cluster's addresses under a name", "fdn context add shop 10.0.0.1:7400 10.0.0.2:7400 --use"),
         Recipe("and use them for one command", "fdn members --context shop"),
         Recipe("let the Tab key know it all", 'eval "$(fdn completion bash)"'),

@@ -16,6 +16,7 @@ from fdn.errors import Error
 
 __all__ = (
     "COMPLETE_VARIABLE",
+    "Complete",
     "complete_channels",
     "complete_contexts",
     "complete_members",
@@ -26,10 +27,10 @@ __all__ = (
 
 COMPLETE_VARIABLE: Final = "_FDN_COMPLETE"  # set by a shell that asks for words
 _PATIENCE_S: Final = 0.4
-_Complete = Callable[[click.Context, click.Parameter, str], list[str]]
+Complete = Callable[[click.Context, click.Parameter, str], list[str]]
 
 
-def _completion(words: Callable[[Invocation], Iterable[str]]) -> _Complete:
+def _completion(words: Callable[[Invocation], Iterable[str]]) -> Complete:
     def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
         invocation = ctx.find_object(Invocation) or Invocation()
         invocation.timeout_s = _PATIENCE_S

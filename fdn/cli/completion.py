@@ -26,9 +26,10 @@ _SHELLS: Final = ("bash", "zsh", "fish")
 @click.argument("shell", type=click.Choice(_SHELLS))
 @click.pass_obj
 def command(invocation: Invocation, /, shell: str) -> None:
-    """Print what makes the Tab key complete fdn's commands, and the names of the cluster.
+    """Print what makes the Tab key complete commands.
 
-    Members, services and the like come from the cluster in use, if it answers within a moment.
+    It completes the names of members, services and the like too: they come from the cluster in use, if that answers
+    within a moment.
     """
     found = get_completion_class(shell)
     assert found is not None

@@ -29,9 +29,10 @@ _COLUMNS: Final = (
 @examples("fdn context add shop 10.0.0.1:7400 10.0.0.2:7400 --use", "fdn context ls", "fdn context use shop")
 @click.group("context")
 def command() -> None:
-    """Keep the addresses of clusters under a name, and choose which one commands talk to.
+    """Name clusters, and choose which one commands talk to.
 
-    A context is a small file; --context NAME or FDN_CONTEXT names one for a single command.
+    A context is a small file that holds a cluster's addresses; --context NAME or FDN_CONTEXT names one for a single
+    command.
     """
 
 

@@ -88,7 +88,9 @@ def loop(invocation: Invocation, /, node: str | None) -> None:
 @command.command("frames")
 @output_options
 @click.option("--bytes", "raw", is_flag=True, help="FRAMES is one frame as it is, not hex digits.")
-@click.option("--vector", "name", metavar="NAME", help="FRAMES is a file of golden vectors: decode the one of this name.")
+@click.option(
+    "--vector", "name", metavar="NAME", help="FRAMES is a file of golden vectors: decode the one of this name."
+)
 @click.argument("frames")
 @click.pass_obj
 def frames(invocation: Invocation, /, frames: str, raw: bool, name: str | None) -> int:

@@ -3,6 +3,7 @@
 import click
 
 from fdn.cli.checks import Verdict, examine
+from fdn.cli.examples import examples
 from fdn.cli.exit_codes import ExitCode
 from fdn.cli.options import Invocation, output_options, target_options
 from fdn.cli.output import Column
@@ -10,6 +11,7 @@ from fdn.cli.output import Column
 __all__ = ("command",)
 
 
+@examples("fdn doctor", "fdn doctor --json")
 @click.command("doctor")
 @output_options
 @target_options

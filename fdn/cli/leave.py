@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from fdn.cli.completing import complete_members
 from fdn.cli.confirmation import confirm
 from fdn.cli.connection import ask, connected, find_member, member_client, members_of
+from fdn.cli.examples import examples
 from fdn.cli.options import Invocation, output_options, target_options
 from fdn.cli.output import note
 from fdn.errors import Conflict, DeadlineExceeded, Unreachable
@@ -20,12 +22,13 @@ __all__ = ("command",)
 _INTERVAL_S: Final = 0.05
 
 
+@examples("fdn leave n2", "fdn leave n2 --yes --timeout 30s")
 @click.command("leave")
 @output_options
 @target_options
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Only say which node would leave.")
-@click.argument("node", required=False)
+@click.argument("node", required=False, shell_complete=complete_members)
 @click.pass_obj
 def command(invocation: Invocation, /, yes: bool, dry_run: bool, node: str | None) -> None:
     """Make a node leave the cluster, and end.

@@ -155,7 +155,7 @@ def _cell(column: Column, value: Any) -> str:
     elif isinstance(value, float):
         text = f"{value:.6g}"
     elif isinstance(value, list | tuple):
-        text = ", ".join(_cell(Column(""), item) for item in value)
+        text = ", ".join(_cell(Column(""), item) for item in value) or "-"
     elif isinstance(value, Mapping):
         text = " ".join(f"{key}={_cell(Column(''), item)}" for key, item in value.items())
     else:

@@ -25,6 +25,7 @@ __all__ = ("COMMANDS", "main", "root", "run")
 # Name -> (module, one line of help). A test holds the lines and the commands' own help together.
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "up": ("fdn.cli.up", "Run a cluster of N nodes on this machine, until Ctrl-C."),
+    "run": ("fdn.cli.run", "Serve an app until Ctrl-C; the first drains, the second ends at once."),
     "node": ("fdn.cli.node", "Run a node in this process."),
     "agent": ("fdn.cli.agent", "The same as `fdn node run`."),
     "members": ("fdn.cli.members", "List the members of the cluster, as one node sees them."),
@@ -35,19 +36,18 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "request": ("fdn.cli.request", "Call a service; short for `fdn service call`."),
     "pub": ("fdn.cli.pub", "Publish events."),
     "sub": ("fdn.cli.sub", "Print the events of a subject or pattern, as they come."),
-    "channel": ("fdn.cli.channel", "Show the four channels of a node, and what goes over them."),
-    "rtt": ("fdn.cli.rtt", "Measure round trips from one node to the others, on each channel."),
+    "reply": ("fdn.cli.reply", "Serve NAME (a service.method, or a plain name) until Ctrl-C."),
+    "channel": ("fdn.cli.channel", "Show the channels of a node, and what goes over them."),
+    "rtt": ("fdn.cli.rtt", "Measure round trips to the other nodes, by channel."),
     "reachability": ("fdn.cli.reachability", "Ask every living member whom it reaches."),
     "config": ("fdn.cli.config", "Show the settings in force here, and where each came from."),
     "bench": ("fdn.cli.bench", "Measure casts and calls, beside bare pyzmq."),
     "doctor": ("fdn.cli.doctor", "Check this machine and its settings for what fdn needs."),
     "debug": ("fdn.cli.debug", "Look into a running node, and at what goes over the wire."),
-    "context": ("fdn.cli.context", "Keep the addresses of clusters under a name, and choose which one commands talk to."),
-    "completion": (
-        "fdn.cli.completion",
-        "Print what makes the Tab key complete fdn's commands, and the names of the cluster.",
-    ),
+    "context": ("fdn.cli.context", "Name clusters, and choose which one commands talk to."),
+    "completion": ("fdn.cli.completion", "Print what makes the Tab key complete commands."),
     "cheat": ("fdn.cli.cheat", "Show worked examples, by topic."),
+    "new": ("fdn.cli.new", "Begin an app, or add a service to one."),
     "version": ("fdn.cli.version", "Show the versions of fdn and of what it runs on."),
 }
 

@@ -62,7 +62,7 @@ _COLUMNS: Final = (
 def command(
     invocation: Invocation, /, node: str | None, count: int, channels: tuple[str, ...], origin: str | None
 ) -> int:
-    """Measure round trips from one node to the others, on each channel.
+    """Measure round trips to the other nodes, by channel.
 
     Coordination and gossip are answered by the other node's control plane; data and events wait for its user's loop,
     and for that of the node that measures. Exit status 9 when somebody did not answer.

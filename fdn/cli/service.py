@@ -95,7 +95,9 @@ def ping(invocation: Invocation, /, name: str) -> int:
     """
     with connected(invocation) as client:
         serving = {offer["node"] for offer in _offers(client, name)}
-        members = [row for row in members_of(client) if row["name"] in serving and row["status"] in ("alive", "suspect")]
+        members = [
+            row for row in members_of(client) if row["name"] in serving and row["status"] in ("alive", "suspect")
+        ]
         rows = [_ping_one(client, member, name) for member in members]
     invocation.emit(
         rows,
@@ -136,11 +138,13 @@ def stats(invocation: Invocation, /, name: str | None) -> int:
     """
     with connected(invocation) as client:
         offers = _offers(client, name) if name else ask(client, "fdn.node.services")
-        services = {node: sorted(o["service"] for o in offers if o["node"] == node) for node in {o["node"] for o in offers}}
+        services = {
+            node: sorted(o["service"] for o in offers if o["node"] == node) for node in {o["node"] for o in offers}
+        }
         rows = [
-            _stats_of(client, member, services[member["name"]])
-            for member in members_of(client)
-            if member["name"] in services and member["status"] in ("alive", "suspect")
+            _stats_of(client, member, sorted(services[member["name"]]))
+            for member in _living(client)
+            if member["name"] in services
         ]
     invocation.emit(
         rows,
@@ -167,7 +171,7 @@ def _stats_of(client: Any, member: dict[str, Any], services: Sequence[str]) -> d
 
 @examples(
     "fdn service call math.add '[2, 3]'",
-    "fdn service call math.add@n2 '{\"a\": 2, \"b\": 3}' --timeout 500ms",
+    'fdn service call math.add@n2 \'{"a": 2, "b": 3}\' --timeout 500ms',
 )
 @command.command("call")
 @output_options
@@ -181,6 +185,10 @@ def service_call(invocation: Invocation, /, **options: Any) -> None:
     an error of the handler with its traceback over there, on standard error.
     """
     call(invocation, **options)
+
+
+def _living(client: Any) -> list[dict[str, Any]]:
+    return [row for row in members_of(client) if row["status"] in ("alive", "suspect")]
 
 
 def _offers(client: Any, name: str) -> list[dict[str, Any]]:

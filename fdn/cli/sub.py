@@ -7,21 +7,29 @@ from typing import Any
 
 import click
 
+from fdn.cli.calling import write_value
 from fdn.cli.connection import connected
+from fdn.cli.examples import examples
 from fdn.cli.options import Invocation, output_options, target_options
 from fdn.cli.output import Output, Printer, note
 
 __all__ = ("command",)
 
 
+@examples(
+    "fdn sub 'orders.>'",
+    "fdn sub 'orders.*.created' --queue billing --json",
+    "fdn sub images.new --raw --count 1 > image.png",
+)
 @click.command("sub")
 @output_options
 @target_options
 @click.argument("subject")
 @click.option("--queue", default="", metavar="GROUP", help="Join a queue group: one of its members gets each event.")
 @click.option("--count", type=click.IntRange(min=1), help="End after so many events.")
+@click.option("--raw", is_flag=True, help="Print only the payload: text without quotes, bytes as they are.")
 @click.pass_obj
-def command(invocation: Invocation, /, subject: str, queue: str, count: int | None) -> None:
+def command(invocation: Invocation, /, subject: str, queue: str, count: int | None, raw: bool) -> None:
     """Print the events of a subject or pattern, as they come.
 
     In SUBJECT, * stands for one token and > at the end for the rest. With --json each event is one line of JSON. It
@@ -35,15 +43,18 @@ def command(invocation: Invocation, /, subject: str, queue: str, count: int | No
             note(f"these do not know of it yet: {', '.join(subscription.unaware)}")
         # Not closed at the end: leaving the client ends it too, and a lost node must not be asked once more.
         for event in itertools.islice(subscription, count):
-            _show(invocation, event._asdict())
+            _show(invocation, event._asdict(), raw)
 
 
-def _show(invocation: Invocation, event: dict[str, Any]) -> None:
-    if invocation.output in (Output.JSON, Output.NDJSON):
+def _show(invocation: Invocation, event: dict[str, Any], raw: bool) -> None:
+    if invocation.is_json and not raw:
         Printer(Output.NDJSON).emit(event)
         return
     if event["missed"]:
-        note(f"{event['missed']} events were missed here")
+        note(f"{event['missed'] if event['missed'] > 0 else 'an unknown number of'} events were missed here")
+    if raw:
+        write_value(invocation, event["payload"], raw=True)
+        return
     payload = json.dumps(event["payload"], default=repr, ensure_ascii=False)
-    sys.stdout.write(f"{event['subject']}  {payload}\n")
+    sys.stdout.write("".join(c if c.isprintable() else "\ufffd" for c in f"{event['subject']}  {payload}") + "\n")
     sys.stdout.flush()

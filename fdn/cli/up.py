@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from fdn.cli.contexts import ClusterContext, ContextStore
+from fdn.cli.examples import examples
 from fdn.cli.options import Invocation, output_options
 from fdn.cli.output import Column, Output, Printer, note
 from fdn.config_file import load
@@ -21,6 +22,11 @@ _DEFAULT_PORT = 7400
 _BASE_PORT_MAX = 65500
 
 
+@examples(
+    "fdn up",
+    "fdn up 3 --demo",
+    "fdn up 5 --app calc:app --restart --name calc",
+)
 @click.command("up")
 @output_options
 @click.argument("count", metavar="[N]", type=click.IntRange(1, 64), default=3)

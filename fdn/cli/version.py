@@ -7,6 +7,7 @@ from importlib import metadata
 import click
 
 import fdn
+from fdn.cli.examples import examples
 from fdn.cli.options import Invocation, output_options
 from transports.wire.handshake import PROTOCOL_VERSIONS
 
@@ -42,6 +43,7 @@ def _libzmq() -> str | None:
         return None
 
 
+@examples("fdn version", "fdn version --json")
 @click.command("version")
 @output_options
 @click.pass_obj

@@ -18,7 +18,9 @@ _INTERVAL_S: Final = 0.5
 _CLEAR: Final = "\x1b[2J\x1b[H"
 _Row = Mapping[str, Any]
 
-watch_option = click.option("--watch", is_flag=True, help="Go on, and show each change; as JSON, one changed row a line.")
+watch_option = click.option(
+    "--watch", is_flag=True, help="Go on, and show each change; as JSON, one changed row a line."
+)
 
 
 def watch_rows(

@@ -57,11 +57,12 @@ def channel_report(
 def _counted(
     links: Mapping[str, ConnectionStats], listener: ListenerStats | None, channel: str, members: Mapping[str, Member]
 ) -> dict[str, Any]:
-    open_links = [
-        {"node": node, "name": members[node].name if node in members else "", **{k: getattr(link, k) for k in _OF_LINKS}}
-        for node, of, link in ((*key.rsplit(" ", 1), link) for key, link in links.items())
-        if of == channel
-    ]
+    open_links: list[dict[str, Any]] = []
+    for key, link in links.items():
+        node, _, of = key.rpartition(" ")
+        if of == channel:
+            name = members[node].name if node in members else ""
+            open_links.append({"node": node, "name": name, **{count: getattr(link, count) for count in _OF_LINKS}})
     received = {
         "messages_received": 0 if listener is None else listener.messages_received,
         "bytes_received": 0 if listener is None else listener.bytes_received,

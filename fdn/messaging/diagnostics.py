@@ -43,9 +43,7 @@ def diagnostics(
     """
 
     async def channels(payload: Any) -> list[dict[str, Any]]:
-        return channel_report(
-            control.stats(), await _asked(loop, data_stats), endpoints(), control.view().members
-        )
+        return channel_report(control.stats(), await _asked(loop, data_stats), endpoints(), control.view().members)
 
     async def work(payload: Any) -> dict[str, Any] | None:
         parts = await _asked(loop, work_stats)

@@ -2,7 +2,7 @@
 
 from fdn.testing.cluster import Cluster
 from fdn.testing.fault_proxy import FaultProxy
-from fdn.testing.processes import NodeProcess, ProcessCluster, eventually
+from fdn.testing.processes import NodeProcess, ProcessCluster, eventually, first_line
 from fdn.testing.virtual import until, virtual
 
-__all__ = ("Cluster", "FaultProxy", "NodeProcess", "ProcessCluster", "eventually", "until", "virtual")
+__all__ = ("Cluster", "FaultProxy", "NodeProcess", "ProcessCluster", "eventually", "first_line", "until", "virtual")

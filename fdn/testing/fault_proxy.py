@@ -13,7 +13,7 @@ import concurrent.futures
 import dataclasses
 import random
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, TypeVar
 
 from fdn.testing.relay import Fault, Relay, Traffic
@@ -39,7 +39,6 @@ class FaultProxy:
         self.rng = random.Random(seed)
         self._faults: dict[tuple[str, str, str], Fault] = {}
         self._traffic: dict[tuple[str, str, str], Traffic] = {}
-        self._names: list[str] = []
         self._servers: list[asyncio.Server] = []
         self._relays: set[Relay] = set()
         self._dials: set[asyncio.Task[None]] = set()
@@ -79,7 +78,9 @@ class FaultProxy:
             for name in [channel] if channel else [channel.value for channel in Channel]:
                 key = (source, target, name)
                 self._faults[key] = dataclasses.replace(self._faults.get(key, _HEALTHY), **changes)
-            self._tell({source, target})
+            for relay in list(self._relays):
+                if {relay.dialler, relay.listener} == {source, target}:
+                    relay.faults_changed()
 
         self._on_loop(apply())
 
@@ -88,12 +89,13 @@ class FaultProxy:
 
         async def apply() -> None:
             self._faults.clear()
-            self._tell(self._names)
+            for relay in list(self._relays):
+                relay.faults_changed()
 
         self._on_loop(apply())
 
     def stats(self) -> dict[tuple[str, str, str], Traffic]:
-        """Counters by sender, receiver and channel; who is none of the nodes has the name ""."""
+        """Counters by sender, receiver and channel; clients, and who has not said HELLO, have the name ""."""
 
         async def copy() -> dict[tuple[str, str, str], Traffic]:
             return {key: dataclasses.replace(traffic) for key, traffic in self._traffic.items()}
@@ -117,8 +119,7 @@ class FaultProxy:
 
     def traffic(self, source: str, target: str, channel: str) -> Traffic:
         """Where this traffic is counted."""
-        known = [name if name in self._names else "" for name in (source, target)]
-        return self._traffic.setdefault((*known, channel), Traffic())  # type: ignore[arg-type]  # three strings
+        return self._traffic.setdefault((source, target, channel), Traffic())
 
     def relay_ended(self, relay: Relay) -> None:
         """A connection is over."""
@@ -139,7 +140,6 @@ class FaultProxy:
             raise
 
     async def _listen(self, name: str, targets: Mapping[str, str]) -> dict[str, str]:
-        self._names.append(name)
         advertised = {}
         for channel, target in targets.items():
             server = await self._loop.create_server(self._accepting(name, channel, target), _HOST, 0)
@@ -165,12 +165,6 @@ class FaultProxy:
             return relay.near
 
         return accept
-
-    def _tell(self, names: Iterable[str]) -> None:
-        concerned = set(names)
-        for relay in list(self._relays):
-            if relay.dialler in concerned or relay.listener in concerned:
-                relay.faults_changed()
 
     async def _close(self) -> None:
         for server in self._servers:

@@ -17,9 +17,9 @@ _clusters: "pytest.StashKey[list[ProcessCluster]]" = pytest.StashKey()
 
 @pytest.fixture
 def cluster(request: pytest.FixtureRequest, tmp_path: "Path") -> "Iterator[ProcessCluster]":
-    """Real nodes as processes: `one, two, three = cluster(3, app="shop:app")`. See `fdn.testing.ProcessCluster`.
+    """Real nodes as processes, none of which outlives the test: an `fdn.testing.ProcessCluster`.
 
-    Nothing of it outlives the test. With `cluster(3, faults=True)` there are `cluster.cut`, `heal`, `slow`, `lossy`.
+    `one, two, three = cluster(3, app="shop:app")`; with `faults=True` there are `cut`, `heal`, `slow` and `lossy` too.
     """
     # Only now: whoever has fdn installed pays for this module in every test run.
     from fdn.testing.processes import ProcessCluster

@@ -9,6 +9,7 @@ import dataclasses
 import json
 import os
 import re
+import select
 import shutil
 import signal
 import subprocess
@@ -20,18 +21,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from fdn.sync import Client
 from fdn.errors import Error
 from fdn.local import leash
 from fdn.local.cluster import describe_end
 from fdn.local.views import is_whole
+from fdn.sync import Client
 from fdn.testing.fault_proxy import FaultProxy
 from fdn.testing.relay import Traffic
 from fdn.units import parse_duration, parse_size
 from transports.channel import Channel
 from transports.endpoint import Endpoint
 
-__all__ = ("NodeProcess", "ProcessCluster", "Which", "eventually")
+__all__ = ("NodeProcess", "ProcessCluster", "Which", "eventually", "first_line")
 
 READY_S: Final = 30.0  # a busy machine starts a process slowly; nothing is asserted about it
 _END_S: Final = 30.0
@@ -58,6 +59,13 @@ def eventually(what: str, probe: Callable[[], _T], timeout_s: float = 15.0) -> _
             last = error
         time.sleep(_POLL_S)
     raise AssertionError(f"not within {timeout_s:g} s: {what}; last: {last!r}")
+
+
+def first_line(process: "subprocess.Popen[str]", timeout_s: float = READY_S) -> str:
+    """The next line of a command's standard output, or nothing when it ends, or takes too long."""
+    assert process.stdout is not None
+    readable, _, _ = select.select([process.stdout], [], [], timeout_s)
+    return process.stdout.readline() if readable else ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

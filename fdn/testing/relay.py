@@ -19,7 +19,7 @@ from fdn.testing.zmtp import Piece, PieceKind, ZmtpStream, frames_of
 from transports.errors import RemoteProtocolError
 from transports.wire.batch import decode_batch
 from transports.wire.envelope import Kind
-from transports.wire.handshake import Hello
+from transports.wire.handshake import Hello, Role
 
 __all__ = ("HELD_BYTES_MAX", "Fault", "Relay", "Switchboard", "Traffic")
 
@@ -324,24 +324,26 @@ class _Pipe:
             self._messages += 1
             # HELLO and WELCOME come first: without them it would be no lossy connection, but none.
             self._is_dropping = self._messages > 1 and self._rng.random() < self.fault.loss
-            self.traffic.messages += 1
-            self.traffic.dropped += self._is_dropping
-        if self._messages == 1 and self._on_first is not None:
+            if self._on_first is None:
+                self.traffic.messages += 1
+                self.traffic.dropped += self._is_dropping
+        if self._on_first is not None:
             self._first.append(piece)
             if piece.last or sum(len(held.data) for held in self._first) > _HELLO_BYTES_MAX:
                 on_first, self._on_first = self._on_first, None
-                if piece.last:
-                    on_first(self._first)
+                on_first(self._first if piece.last else [])
                 self._first = []
+                self.traffic.messages += 1
         return self._is_dropping
 
 
 def _name_in_hello(frames: list[bytes]) -> str:
-    """Whose HELLO it is; empty if it is none."""
+    """Which node's HELLO it is; empty if it is none."""
     try:
         (envelope,), _ = decode_batch(frames[0])
         if envelope.kind != Kind.HELLO or envelope.body is None:
             return ""
-        return msgspec.msgpack.decode(envelope.body, type=Hello).identity.name
+        hello = msgspec.msgpack.decode(envelope.body, type=Hello)
     except (RemoteProtocolError, msgspec.MsgspecError, ValueError, TypeError, RecursionError, IndexError):
         return ""  # somebody else, whom no fault befalls
+    return hello.identity.name if hello.role == Role.NODE else ""

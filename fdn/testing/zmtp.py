@@ -10,7 +10,7 @@ import enum
 from collections.abc import Sequence
 from typing import Final
 
-__all__ = ("PieceKind", "Piece", "ZmtpStream", "frames_of")
+__all__ = ("Piece", "PieceKind", "ZmtpStream", "frames_of")
 
 _GREETING_BYTES: Final = 64
 _MECHANISM: Final = slice(12, 32)
@@ -88,10 +88,8 @@ class ZmtpStream:
         end = min(len(data), at + _GREETING_BYTES - begun)
         self._greeting += data[at:end]
         held = self._greeting
-        if held[0] != 0xFF or (len(held) >= _MAJOR_AT and held[_MAJOR_AT - 1] != 0x7F):
-            self._is_opaque = True
-        elif len(held) > _MAJOR_AT and held[_MAJOR_AT] < 3:
-            self._is_opaque = True
+        wrong = held[0] != 0xFF or (len(held) >= _MAJOR_AT and held[_MAJOR_AT - 1] != 0x7F)
+        self._is_opaque = wrong or (len(held) > _MAJOR_AT and held[_MAJOR_AT] < 3)
         whole = len(held) == _GREETING_BYTES
         if self._is_opaque:
             pieces.append(Piece(PieceKind.OPAQUE, data[at:end], False, False))

@@ -15,7 +15,7 @@ import pytest
 
 from tests.docs.snippets import ROOT
 
-PORTS = 16  # the documents count from 7400
+PORTS = 32  # the documents count from 7400
 
 
 class Stage:
@@ -109,12 +109,12 @@ def _drain(stream: IO[str]) -> None:
 
 @pytest.fixture
 def stage(tmp_path: Path) -> Iterator[Stage]:
-    made = Stage(tmp_path, _free_ports())
+    made = Stage(tmp_path, free_ports())
     yield made
     made.end()
 
 
-def _free_ports() -> int:
+def free_ports() -> int:
     """The first of a group of free ports, below those that the system gives out by itself."""
     first = 20_000 + os.getpid() * PORTS % 8_000
     for base in range(first, first + 4_000, PORTS):

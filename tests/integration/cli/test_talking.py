@@ -5,25 +5,25 @@ from typing import Any
 
 import pytest
 
-from tests.integration.processes import Cluster, NodeProcess, first_line
+from fdn.testing import NodeProcess, ProcessCluster, first_line
 
 
 @pytest.fixture
-def nodes(cluster: Cluster) -> list[NodeProcess]:
+def nodes(cluster: ProcessCluster) -> list[NodeProcess]:
     cluster.environment["FDN_CLUSTER"] = "test"
     started = cluster.start(3, app="tests.integration.apps:app")
     cluster.environment["FDN_JOIN"] = ",".join(node.endpoint for node in started)
     return started
 
 
-def asked(cluster: Cluster, *arguments: str, given: str = "") -> Any:
+def asked(cluster: ProcessCluster, *arguments: str, given: str = "") -> Any:
     """What a command answers, as a program reads it."""
     done = cluster.command(*arguments, "--json", given=given)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
-def test_members_and_info(cluster: Cluster, nodes: list[NodeProcess]) -> None:
+def test_members_and_info(cluster: ProcessCluster, nodes: list[NodeProcess]) -> None:
     rows = asked(cluster, "members")
     assert [(row["name"], row["status"], row["reachable"]) for row in rows] == [
         ("n1", "alive", True),
@@ -36,7 +36,7 @@ def test_members_and_info(cluster: Cluster, nodes: list[NodeProcess]) -> None:
     assert (info["name"], info["pid"], info["cluster"], info["members"]) == ("n2", nodes[1].pid, "test", 3)
 
 
-def test_calls_reach_every_node(cluster: Cluster, nodes: list[NodeProcess]) -> None:
+def test_calls_reach_every_node(cluster: ProcessCluster, nodes: list[NodeProcess]) -> None:
     rows = asked(cluster, "service", "ls", "math")
     assert [row["node"] for row in rows] == ["n1", "n2", "n3"]
     assert asked(cluster, "service", "call", "math.add", '{"a": 2, "b": 3}') == 5
@@ -46,7 +46,7 @@ def test_calls_reach_every_node(cluster: Cluster, nodes: list[NodeProcess]) -> N
 
 
 @pytest.mark.usefixtures("nodes")
-def test_errors_have_their_status(cluster: Cluster) -> None:
+def test_errors_have_their_status(cluster: ProcessCluster) -> None:
     crashed = cluster.command("request", "math.divide", "[1, 0]")
     assert crashed.returncode == 1
     assert crashed.stderr.startswith("error: ZeroDivisionError: division by zero\nTraceback on n")
@@ -57,7 +57,7 @@ def test_errors_have_their_status(cluster: Cluster) -> None:
     assert cluster.command("request", "math.add@n9", "[1, 2]").returncode == 4
 
 
-def test_a_dead_or_frozen_target_is_passed_over(cluster: Cluster, nodes: list[NodeProcess]) -> None:
+def test_a_dead_or_frozen_target_is_passed_over(cluster: ProcessCluster, nodes: list[NodeProcess]) -> None:
     nodes[0].kill()
     nodes[1].pause()
     assert asked(cluster, "info")["name"] == "n3"
@@ -68,7 +68,7 @@ def test_a_dead_or_frozen_target_is_passed_over(cluster: Cluster, nodes: list[No
     nodes[1].resume()
 
 
-def test_another_cluster_is_said(cluster: Cluster, nodes: list[NodeProcess]) -> None:
+def test_another_cluster_is_said(cluster: ProcessCluster, nodes: list[NodeProcess]) -> None:
     cluster.environment["FDN_CLUSTER"] = "other"
     done = cluster.command("members", "-j", nodes[0].endpoint)
     assert done.returncode == 2
@@ -76,7 +76,7 @@ def test_another_cluster_is_said(cluster: Cluster, nodes: list[NodeProcess]) -> 
     assert "other" in done.stderr
 
 
-def test_leave(cluster: Cluster, nodes: list[NodeProcess]) -> None:
+def test_leave(cluster: ProcessCluster, nodes: list[NodeProcess]) -> None:
     unsure = cluster.command("leave", "n2")
     assert unsure.returncode == 2
     assert "--yes" in unsure.stderr
@@ -90,7 +90,7 @@ def test_leave(cluster: Cluster, nodes: list[NodeProcess]) -> None:
     assert nodes[2].wait() == 0
 
 
-def test_join(cluster: Cluster) -> None:
+def test_join(cluster: ProcessCluster) -> None:
     cluster.environment["FDN_CLUSTER"] = "test"
     first = cluster.start(1)[0]
     cluster.nodes.clear()
@@ -102,7 +102,7 @@ def test_join(cluster: Cluster) -> None:
     cluster.settle()
 
 
-def test_watching_sees_a_death(cluster: Cluster, nodes: list[NodeProcess]) -> None:
+def test_watching_sees_a_death(cluster: ProcessCluster, nodes: list[NodeProcess]) -> None:
     watching = cluster.spawn("members", "--watch", "--json")
     seen = [json.loads(first_line(watching))["name"]]
     assert watching.stdout is not None

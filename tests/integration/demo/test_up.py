@@ -16,7 +16,7 @@ from blake3 import blake3
 import fdn
 import fdn.sync
 from fdn.local.views import Eye
-from tests.integration.processes import Cluster, eventually, first_line
+from fdn.testing import ProcessCluster, eventually, first_line
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 class Up:
     """Starts `fdn up`, and sees to it that its processes end with the test, whatever the test finds."""
 
-    def __init__(self, cluster: Cluster, home: Path) -> None:
+    def __init__(self, cluster: ProcessCluster, home: Path) -> None:
         self.cluster = cluster
         cluster.environment["XDG_STATE_HOME"] = str(home / "state")
         self.errors = home / "up.stderr"
@@ -76,7 +76,7 @@ def lives(process: psutil.Process) -> bool:
 
 
 @pytest.fixture
-def up(cluster: Cluster, tmp_path: Path) -> Iterator[Up]:
+def up(cluster: ProcessCluster, tmp_path: Path) -> Iterator[Up]:
     started = Up(cluster, tmp_path)
     try:
         yield started

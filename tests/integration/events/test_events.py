@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import fdn
-from tests.integration.processes import Cluster, NodeProcess, eventually, first_line
+from fdn.testing import NodeProcess, ProcessCluster, eventually, first_line
 
 pytestmark = pytest.mark.slow
 
@@ -16,7 +16,7 @@ APP = "tests.integration.events.apps:app"
 
 
 @pytest.fixture
-def nodes(cluster: Cluster) -> list[NodeProcess]:
+def nodes(cluster: ProcessCluster) -> list[NodeProcess]:
     return cluster.start(3, app=APP)
 
 
@@ -111,7 +111,7 @@ def test_a_queue_group_goes_on_when_a_member_is_killed(nodes: list[NodeProcess])
     assert len(got) >= 100  # of the first 150, a third went to the one that died
 
 
-def test_a_slow_subscriber_holds_its_publisher_and_its_memory_stays_flat(cluster: Cluster) -> None:
+def test_a_slow_subscriber_holds_its_publisher_and_its_memory_stays_flat(cluster: ProcessCluster) -> None:
     (node,) = cluster.start(1, app=APP)
     count, size = 12_000, 4000
 
@@ -137,7 +137,7 @@ def test_a_slow_subscriber_holds_its_publisher_and_its_memory_stays_flat(cluster
     as_member([node], work)
 
 
-def test_pub_and_sub(cluster: Cluster, nodes: list[NodeProcess]) -> None:
+def test_pub_and_sub(cluster: ProcessCluster, nodes: list[NodeProcess]) -> None:
     cluster.environment |= {"FDN_CLUSTER": "test", "FDN_JOIN": nodes[0].endpoint}
     listening = cluster.spawn("sub", "news.>", "--json", "--count", "20", errors=cluster.folder / "sub")
     eventually("it is subscribed", lambda: "subscribed to news.> at n1" in (cluster.folder / "sub").read_text())
@@ -155,7 +155,7 @@ def test_pub_and_sub(cluster: Cluster, nodes: list[NodeProcess]) -> None:
     eventually("the cluster goes on", gone)
 
 
-def test_sub_ends_with_its_node_and_with_an_interrupt(cluster: Cluster) -> None:
+def test_sub_ends_with_its_node_and_with_an_interrupt(cluster: ProcessCluster) -> None:
     (node,) = cluster.start(1)
     cluster.environment |= {"FDN_CLUSTER": "test", "FDN_JOIN": node.endpoint}
     interrupted, orphaned = (cluster.spawn("sub", ">", errors=cluster.folder / name) for name in ("first", "second"))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import fdn
-from tests.integration.processes import Cluster, NodeProcess, eventually
+from fdn.testing import NodeProcess, ProcessCluster, eventually
 
 APP = "tests.integration.apps:app"
 
@@ -18,7 +18,7 @@ def seen_as(status: str, node: NodeProcess, by: list[NodeProcess]) -> bool:
     return all(viewer.statuses().get(node.name) == status for viewer in by)
 
 
-def test_a_killed_node_is_dead_in_every_view_and_others_calls_go_on(cluster: Cluster) -> None:
+def test_a_killed_node_is_dead_in_every_view_and_others_calls_go_on(cluster: ProcessCluster) -> None:
     one, two, three = cluster.start(3, app=APP)
     three.kill()
     with one.client() as client:
@@ -29,7 +29,7 @@ def test_a_killed_node_is_dead_in_every_view_and_others_calls_go_on(cluster: Clu
 
 
 @pytest.mark.parametrize("paused_for", ["until dead", "until suspect"])
-def test_a_stopped_node_is_suspect_then_dead_and_comes_back(cluster: Cluster, paused_for: str) -> None:
+def test_a_stopped_node_is_suspect_then_dead_and_comes_back(cluster: ProcessCluster, paused_for: str) -> None:
     # Short of the heartbeats' timeout: the connections outlive the pause, and so must whatever they are good for.
     one, two, three = cluster.start(3, app=APP)
     three.pause()
@@ -46,21 +46,22 @@ def test_a_stopped_node_is_suspect_then_dead_and_comes_back(cluster: Cluster, pa
     assert {call_who(one) for _ in range(12)} == {"n1", "n2", "n3"}
 
 
-def test_a_killed_node_that_starts_again_is_the_same_member(cluster: Cluster) -> None:
-    (one,) = cluster.start(1, app=APP)
-    (two,) = cluster.start(1, "--data-dir", "two", app=APP)
+def test_a_killed_node_that_starts_again_is_the_same_member(cluster: ProcessCluster) -> None:
+    one, two = cluster.start(2, app=APP)
+    former = two.id
     two.kill()
     eventually("dead", lambda: seen_as("dead", two, [one]))
-    (again,) = cluster.start(1, "--data-dir", "two", app=APP, names=["n2"])
-    assert again.id == two.id
+    two.start()
+    cluster.settle()
+    assert two.id == former
     members = one.members()
     assert set(members) == {"n1", "n2"}
     assert members["n2"]["incarnation"][0] == 2
-    assert members["n2"]["endpoints"]["coordination"] == again.endpoint
+    assert members["n2"]["endpoints"]["coordination"] == two.endpoint
 
 
 @pytest.mark.parametrize("how", ["sleep", "spin"])
-def test_a_blocked_loop_is_avoided_and_not_suspected(cluster: Cluster, how: str) -> None:
+def test_a_blocked_loop_is_avoided_and_not_suspected(cluster: ProcessCluster, how: str) -> None:
     one, two, three = cluster.start(3, app=APP)
     before = {node.name: node_stats(node)["swim"]["suspicions"] for node in (one, two, three)}
     with in_background(three, f"block.{how}@n3", 3.0):
@@ -75,7 +76,7 @@ def test_a_blocked_loop_is_avoided_and_not_suspected(cluster: Cluster, how: str)
     assert {node.name: node_stats(node)["swim"]["suspicions"] for node in (one, two, three)} == before
 
 
-def test_a_loop_that_stays_blocked_makes_the_node_unreachable(cluster: Cluster) -> None:
+def test_a_loop_that_stays_blocked_makes_the_node_unreachable(cluster: ProcessCluster) -> None:
     (cluster.folder / "fdn.toml").write_text("[data]\nbeat_interval_s = 0.05\nstall_warn_s = 0.1\nstall_max_s = 0.5\n")
     one, two = cluster.start(2, app=APP)
     with in_background(two, "block.sleep@n2", 3.0):
@@ -85,7 +86,7 @@ def test_a_loop_that_stays_blocked_makes_the_node_unreachable(cluster: Cluster) 
     eventually("back", lambda: one.members()["n2"]["reachable"])
 
 
-def test_a_call_under_way_to_a_killed_node_fails_soon_and_a_retry_goes_elsewhere(cluster: Cluster) -> None:
+def test_a_call_under_way_to_a_killed_node_fails_soon_and_a_retry_goes_elsewhere(cluster: ProcessCluster) -> None:
     one, two = cluster.start(2, app=APP)
 
     async def scenario() -> None:
@@ -102,7 +103,7 @@ def test_a_call_under_way_to_a_killed_node_fails_soon_and_a_retry_goes_elsewhere
     asyncio.run(scenario())
 
 
-def test_a_dead_callers_work_is_cancelled(cluster: Cluster) -> None:
+def test_a_dead_callers_work_is_cancelled(cluster: ProcessCluster) -> None:
     one, two = cluster.start(2, app=APP)
     with in_background(two, "slow@n1", 60.0, fails=True):
         eventually("it runs", lambda: data_running(one) == 1)

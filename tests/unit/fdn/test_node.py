@@ -670,3 +670,32 @@ def test_a_forked_child_may_not_use_the_node_and_harms_nobody(how: str, tmp_path
     assert done.stdout.split("\n") == ["parent done", ""], done.stderr
     assert done.returncode == 0
     assert "Traceback" not in done.stderr
+
+
+# -- in its place
+
+
+def test_a_node_is_used_on_its_own_loop_only():
+    async def other(node: fdn.Node) -> list[str]:
+        said = []
+        for use in (
+            lambda: node.cast("a.b", 1),
+            lambda: node.call("a.b", 1),
+            lambda: node.publish("a.b", 1),
+            lambda: node.subscribe("a.b"),
+            lambda: node.drain(),
+        ):
+            with pytest.raises(fdn.Error, match="lives on another event loop") as caught:
+                await use()
+            said.append(caught.value.hint)
+        with pytest.raises(fdn.Error, match="lives on another event loop"):
+            node.stream("a.b")
+        return said
+
+    async def main() -> None:
+        async with World() as world:
+            node = await world.start("n1")
+            hints = await asyncio.to_thread(asyncio.run, other(node))
+            assert all("fdn.sync.Node" in hint for hint in hints)
+
+    asyncio.run(main())

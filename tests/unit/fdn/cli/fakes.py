@@ -1,6 +1,7 @@
 """A cluster that exists only for commands: what each node would answer, by endpoint."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from fdn.errors import Error, NotFound, Unreachable
@@ -41,6 +42,7 @@ class FakeCluster:
         }
         self.asked: list[tuple[str, str, Any]] = []
         self.dialled: list[tuple[str, str]] = []
+        self.headers: list[Mapping[str, str] | None] = []
 
     def add(self, name: str, port: int, **changes: Any) -> dict[str, Any]:
         row = member(name, port, **changes)
@@ -85,7 +87,22 @@ class FakeClient:
     def call(self, target: str, payload: Any = None, *, timeout: float | None = None, channel: str = "data") -> Any:
         me = self._world.at(self.endpoint)
         self._world.asked.append((me["name"], target, payload))
-        assert (channel == "coordination") == target.startswith("fdn.")
+        assert (channel == "coordination") == target.startswith("fdn.") or target == "fdn.node.ping"
         if target not in self._world.answers:
             raise NotFound(f"no node offers {target!r}")
         return self._world.answers[target](me, payload)
+
+    @contextlib.contextmanager
+    def stream(
+        self,
+        target: str,
+        payload: Any = None,
+        *,
+        items: Iterable[Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> Iterator[Iterator[Any]]:
+        """What a node answers is one item; what is an iterator here is a streamed reply."""
+        self._world.headers.append(headers)
+        result = self.call(target, payload if items is None else list(items), timeout=timeout)
+        yield result if isinstance(result, Iterator) else iter([result])

@@ -4,7 +4,7 @@ from pathlib import Path
 import click
 import pytest
 
-from fdn.cli.calling import read_body
+from fdn.cli.calling import items_of, read_body
 
 
 class Input:
@@ -41,3 +41,15 @@ def test_a_mistake_is_a_usage_error(body: str) -> None:
 def test_a_string_without_quotes_is_explained() -> None:
     with pytest.raises(click.BadParameter, match="a string needs quotes of its own"):
         read_body("hello")
+
+
+def test_items_are_read_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "items").write_text('1\n\n{"a": 2}\noops\n')
+    items = items_of(str(tmp_path / "items"))
+    assert [next(items), next(items)] == [1, {"a": 2}]
+    with pytest.raises(click.BadParameter, match="line 4"):
+        next(items)
+    monkeypatch.setattr("sys.stdin", Input(b"[1]\n"))
+    assert list(items_of("-")) == [[1]]
+    with pytest.raises(click.BadParameter, match="cannot be read"):
+        list(items_of(str(tmp_path / "missing")))

@@ -42,30 +42,3 @@ def test_a_choice(capsys: pytest.CaptureFixture[str]) -> None:
     assert [row["name"] for row in json.loads(capsys.readouterr().out)] == ["n2"]
     assert run(["members", "n4"]) == 4
     assert run(["members", "--status", "lost"]) == 2
-
-
-def test_watching_shows_each_change_once(
-    three: FakeCluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    steps = iter(["nothing", "rtt", "suspect", "lost"])
-
-    def step(seconds: float) -> None:
-        match next(steps):
-            case "rtt":
-                three.members[1]["rtt_us"] = 999.0
-            case "suspect":
-                three.members[1]["status"] = "suspect"
-            case "lost":
-                three.members.clear()
-
-    monkeypatch.setattr("fdn.cli.members.time.sleep", step)
-    assert run(["members", "--watch", "--json"]) == 3
-    out, err = capsys.readouterr()
-    rows = [json.loads(line) for line in out.splitlines()]
-    assert [(row["name"], row["status"]) for row in rows] == [
-        ("n1", "alive"),
-        ("n2", "alive"),
-        ("n3", "dead"),
-        ("n2", "suspect"),
-    ]
-    assert "looking for another node" in err

@@ -36,7 +36,7 @@ def printed(data: object, *columns: Column, output: Output = Output.TABLE, color
 
 
 def test_a_table_has_a_heading_and_aligns_numbers_right() -> None:
-    assert printed(ROWS) == ("NAME    RTT MS  STATE  TAGS\nn1        0.25  alive\nnode-2       -  alive  a, b\n")
+    assert printed(ROWS) == ("NAME    RTT MS  STATE  TAGS\nn1        0.25  alive  -\nnode-2       -  alive  a, b\n")
 
 
 def test_columns_choose_order_title_and_form() -> None:

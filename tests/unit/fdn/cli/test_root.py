@@ -106,7 +106,8 @@ def test_help_lists_the_commands_without_importing_them(capsys: pytest.CaptureFi
     assert run(["--help"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    assert all(f"  {name} " in out and line in out for name, (_, line) in COMMANDS.items())
+    shown = " ".join(out.split())  # long lines are wrapped
+    assert all(f" {name} {line}" in shown for name, (_, line) in COMMANDS.items())
     heavy = ("fdn.node", "fdn.cli.doctor", "zmq", "numpy", "structlog", "asyncio", "msgspec")
     script = (
         "import sys, fdn.cli.root\n"

@@ -1,9 +1,10 @@
 import json
+from pathlib import Path
 
 import pytest
 
 from fdn.cli.root import run
-from fdn.errors import DeadlineExceeded, RemoteError
+from fdn.errors import DeadlineExceeded, RemoteError, Unreachable
 from tests.unit.fdn.cli.fakes import FakeCluster
 
 
@@ -42,8 +43,8 @@ def test_the_result_is_json_whatever_it_is(
     assert json.loads(capsys.readouterr().out) == 5
     assert run([*command, "echo"]) == 0
     assert json.loads(capsys.readouterr().out) is None
-    assert run([*command, "echo", '[{"a": 1}, 2]', "-o", "ndjson"]) == 0
-    assert capsys.readouterr().out == '{"a":1}\n2\n'
+    assert run([*command, "echo", '[{"a": 1}, 2]', "--json"]) == 0
+    assert capsys.readouterr().out == '[{"a":1},2]\n'
     assert [asked[1:] for asked in serving.asked] == [
         ("math.add", [2, 3]),
         ("echo", None),
@@ -55,6 +56,69 @@ def test_the_result_is_json_whatever_it_is(
 def test_raw_bytes_go_there_and_come_back(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     assert run(["request", "echo", "caf\xe9", "--bytes"]) == 0
     assert capfdbinary.readouterr().out == "caf\xe9".encode()
+
+
+def test_a_streamed_reply_is_a_line_for_each_item(serving: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
+    serving.answers["count"] = lambda me, payload: iter(range(payload))
+    assert run(["request", "count", "3", "--json"]) == 0
+    assert capsys.readouterr().out == "0\n1\n2\n"
+
+
+def test_items_are_the_request_stream(serving: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("numbers").write_text("1\n2\n3\n")
+    assert run(["request", "math.add", "--items", "numbers"]) == 0
+    assert capsys.readouterr().out == "6\n"
+    assert run(["request", "math.add", "--items", "numbers", "--count", "2"]) == 2
+    assert run(["request", "math.add", "-", "--items", "-"]) == 2
+
+
+def test_headers_and_count(serving: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["request", "echo", "1", "-H", "tenant:blue", "--count", "2"]) == 0
+    assert capsys.readouterr().out == "1\n1\n"
+    assert serving.headers == [{"tenant": "blue"}] * 2
+
+
+@pytest.mark.usefixtures("serving")
+def test_raw_text_has_no_quotes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["request", "echo", '"caf\u00e9"', "--raw"]) == 0
+    assert run(["request", "echo", '{"a": 1}', "--raw"]) == 0
+    assert capsys.readouterr().out == 'caf\xe9\n{"a":1}\n'
+
+
+@pytest.mark.usefixtures("serving")
+def test_info(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["service", "info", "math", "--json"]) == 0
+    row = json.loads(capsys.readouterr().out)
+    assert (row["targets"], row["nodes"]) == (["math.add", "math.sub"], ["n1", "n2"])
+    assert run(["service", "info", "mat"]) == 4
+    assert 'did you mean "math"?' in capsys.readouterr().err
+
+
+def test_ping(serving: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
+    serving.add("n2", 7410)
+    assert run(["service", "ping", "math", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["name"], row["answers"]) for row in rows] == [("n1", True), ("n2", True)]
+    serving.refusals["tcp://127.0.0.1:7410"] = Unreachable("nobody is there")
+    assert run(["service", "ping", "math"]) == 9
+    assert "nobody is there" in capsys.readouterr().out
+    assert run(["service", "ping", "nobody"]) == 4
+
+
+def test_stats(serving: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
+    serving.add("n2", 7410)
+    counters = ("calls", "casts", "failed", "expired", "cancelled", "overloaded", "queued", "running")
+    serving.answers["fdn.node.work"] = lambda me, payload: (
+        {"dispatch": dict.fromkeys(counters, 7)} if me["name"] == "n1" else None
+    )
+    assert run(["service", "stats", "math", "--json"]) == 9
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["name"], row["calls"], row["services"]) for row in rows] == [
+        ("n1", 7, ["math"]),
+        ("n2", None, ["math"]),
+    ]
+    assert "does not turn" in rows[1]["error"]
+    assert run(["service", "stats", "nobody"]) == 4
 
 
 def test_errors_have_their_status_and_traceback(serving: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:

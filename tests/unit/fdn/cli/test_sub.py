@@ -50,3 +50,8 @@ def test_json_is_one_object_a_line(form: list[str], capsys: pytest.CaptureFixtur
     assert rows[0] == {"subject": "a.b", "payload": {"x": 1}, "origin": "n1-id", "missed": 0}
     assert (rows[1]["subject"], rows[1]["missed"]) == ("a.c", 3)
     assert asked == [("a.>", "q")]
+
+
+def test_raw_is_the_payload_alone(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    assert run(["sub", "a.>", "--count", "3", "--raw", "--json"]) == 0
+    assert capfdbinary.readouterr().out == b'{"x":1}\nrawnull\n'

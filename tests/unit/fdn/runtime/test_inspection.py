@@ -63,6 +63,8 @@ async def test_a_task_that_has_not_begun_and_generators():
     fresh = loop_state(asyncio.get_running_loop())
     assert fresh["tasks"] == 2
     await asyncio.sleep(0)
-    waiting = [shown for shown in loop_state(asyncio.get_running_loop())["shown"] if shown["coroutine"].endswith("reads")]
+    waiting = [
+        shown for shown in loop_state(asyncio.get_running_loop())["shown"] if shown["coroutine"].endswith("reads")
+    ]
     task.cancel()
     assert waiting[0]["frames"][0]["function"].endswith("reads")

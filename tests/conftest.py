@@ -1,0 +1,3 @@
+"""Our own suite uses what users get: the fixture `cluster`, from `fdn.testing`."""
+
+pytest_plugins = ["fdn.testing.plugin"]
