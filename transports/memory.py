@@ -92,6 +92,7 @@ class MemoryListener:
         self.links: dict[bytes, MemoryConnection] = {}
         self._under_way: dict[bytes, int] = {}  # batches sent to each source that it has not read
         self._refused_sends = 0
+        self._gone = False
         self.open = True
         self._endpoint = transport.network.bind(endpoint, self, transport)
         self._intake = Intake(self._endpoint, receive, transport.limits)
@@ -115,10 +116,16 @@ class MemoryListener:
         under_way = self._under_way.get(source, 0)
         if link is None or under_way >= limits.answers_hwm:
             self._refused_sends += 1
+            self._gone = link is None
             return False
         self._under_way[source] = under_way + 1
         link.post(link.on_frame, frame)
         return True
+
+    @property
+    def gone(self) -> bool:
+        """See `Listener.gone`."""
+        return self._gone
 
     def stats(self) -> ListenerStats:
         """See `Listener.stats`."""

@@ -121,8 +121,13 @@ class Listener(Protocol):
         Only for handshake answers and for clients, which have no listener of their own.
 
         Returns:
-            False when the peer is gone or its queue is full; the envelope is then counted and dropped.
+            False when the peer is gone or its queue is full; the envelope is then counted and dropped. `gone` says
+            which.
         """
+
+    @property
+    def gone(self) -> bool:
+        """Whether the last `send` that was refused found no such connection, rather than a full queue."""
 
     def stats(self) -> ListenerStats: ...
 

@@ -48,6 +48,7 @@ class ZmqListener:
         self._limits = limits
         self._on_closed = on_closed
         self._refused_sends = 0
+        self._gone = False
         self._open = True
         self._socket = make_socket(context, zmq.ROUTER, channel, endpoint, limits)
         self._socket.set(zmq.SNDHWM, limits.answers_hwm)
@@ -80,6 +81,7 @@ class ZmqListener:
         if len(frame) > self._limits.frame_bytes_max:
             raise OversizedEnvelope(len(frame), self._limits.frame_bytes_max)
         if not self._open:
+            self._gone = True
             return False
         try:
             # Whether the peer is there and has room is decided at the first part; the second cannot fail.
@@ -89,10 +91,16 @@ class ZmqListener:
             if error.errno not in (errno.EAGAIN, errno.EHOSTUNREACH):
                 raise
             self._refused_sends += 1
+            self._gone = error.errno == errno.EHOSTUNREACH
             return False
         finally:
             self._pump.writable_after_send()
         return True
+
+    @property
+    def gone(self) -> bool:
+        """See `Listener.gone`."""
+        return self._gone
 
     def stats(self) -> ListenerStats:
         """See `Listener.stats`."""

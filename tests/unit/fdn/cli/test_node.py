@@ -6,10 +6,7 @@ from typing import Any
 import pytest
 
 from fdn import running
-from fdn.app import App
-from fdn.cli import node
 from fdn.cli.root import run
-from fdn.errors import BadRequest
 from fdn.node import Node
 
 
@@ -100,30 +97,7 @@ def test_mistakes_are_found_before_anything_starts(
 def test_apps_are_found_from_here(started: list[dict[str, Any]]) -> None:
     write_app("calc_of_this_test")
     assert run(["node", "run", "calc_of_this_test:app"]) == 0
-    assert isinstance(node.import_app("calc_of_this_test:Holder.app"), App)
     assert len(started) == 1
-
-
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [
-        ("calc_of_this_test:nothing", "it has app"),
-        ("calc_of_this_test:Holder", "not an fdn.App"),
-        ("json:dumps", "it has no fdn.App"),
-        ("calc_of_this_test.inner:app", "there is no module"),
-    ],
-)
-def test_what_is_no_app_is_said(name: str, said: str) -> None:
-    write_app("calc_of_this_test")
-    with pytest.raises(BadRequest) as caught:
-        node.import_app(name)
-    assert said in str(caught.value)
-
-
-def test_a_mistake_inside_the_module_is_not_hidden() -> None:
-    Path("broken_of_this_test.py").write_text("import a_module_that_is_not_there\n")
-    with pytest.raises(ModuleNotFoundError, match="a_module_that_is_not_there"):
-        node.import_app("broken_of_this_test:app")
 
 
 def test_a_hangup_checks_the_configuration(started: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
