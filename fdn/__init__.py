@@ -11,7 +11,7 @@ from fdn._guard import check_rooms
 
 if TYPE_CHECKING:
     from fdn.app import App
-    from fdn.client import Client
+    from fdn.client.client import Client
     from fdn.context import Context, deadline, headers
     from fdn.errors import (
         BadRequest,
@@ -74,7 +74,7 @@ __version__ = "0.1.0"
 
 _HOMES: Final = {
     "App": "fdn.app",
-    "Client": "fdn.client",
+    "Client": "fdn.client.client",
     "Context": "fdn.context",
     "Event": "fdn.messaging.subscriptions",
     "Gap": "fdn.messaging.event_queue",

@@ -9,12 +9,11 @@ import dataclasses
 import functools
 import logging
 import random
-import threading
 import time
 import weakref
-from asyncio import _get_running_loop as running_loop  # raises nothing where none runs, as in a forked child
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
-from typing import Any, TypeVar, cast, overload
+from threading import get_ident
+from typing import Any, TypeVar, overload
 
 import msgspec
 
@@ -135,7 +134,7 @@ class Node:
         self._lifespans = Lifespans(apps, self, self._begin_stop)
         self._guard = ForkGuard("this node")
         self._state = "new"
-        self._loop = cast(asyncio.AbstractEventLoop, None)  # until it starts: then the one that runs
+        self._thread = 0  # which runs our loop; not the loop itself, for which asyncio would ask the system each time
         self._facts = FactStream(self.settings.facts.queue_max)
         self._view = EMPTY_VIEW
         self._directory = OffersDirectory()
@@ -175,6 +174,7 @@ class Node:
         self._state = "starting"
         self._starting = asyncio.current_task()
         self._loop = asyncio.get_running_loop()
+        self._thread = get_ident()
         self._stopped = asyncio.Event()
         token = scope_var.set(None)  # the node must not inherit a trace or deadline from whoever starts it
         try:
@@ -299,7 +299,7 @@ class Node:
             Unreachable: Nobody that offers it can be reached.
             BadRequest: The payload cannot be sent.
         """
-        if running_loop() is not self._loop:
+        if get_ident() != self._thread:
             raise self._out_of_place()
         return self._cast(target, payload)  # a plain function: one coroutine less on the hot path
 
@@ -479,7 +479,7 @@ class Node:
             BadRequest: The subject is none, or the payload cannot be sent.
             DeadlineExceeded: A receiver granted no credit in time.
         """
-        if running_loop() is not self._loop:
+        if get_ident() != self._thread:
             raise self._out_of_place()
         return self._publish(subject, payload)
 
@@ -711,7 +711,7 @@ class Node:
         limits = Limits(frame_bytes_max=max(settings.data.body_bytes_max, FRAME_SLACK_BYTES) + FRAME_SLACK_BYTES)
         self._host: PlaneHost = InlinePlane(self._loop) if self._inline else PlaneThread(f"fdn-control-{kept.name}")
         self._closers.append(self._close_host)
-        data_side = LoopSide(self._loop, threading.get_ident(), self._on_view, self._facts.publish, self._on_beat)
+        data_side = LoopSide(self._loop, get_ident(), self._on_view, self._facts.publish, self._on_beat)
 
         made: list[ControlPlane] = []  # a start that is given up meanwhile must find it, to close it
 
@@ -1057,18 +1057,18 @@ class Node:
 
     def _check_running(self) -> None:
         self._guard.check()
-        if self._state != "running" or running_loop() is not self._loop:
+        if self._state != "running" or get_ident() != self._thread:
             raise self._out_of_place()
 
     def _out_of_place(self) -> Error:
-        """What to raise where the running loop is not ours: its sockets must not be touched from two threads."""
+        """What to raise in another thread than that of our loop: sockets must not be touched from two."""
         self._guard.check()
         if self._state != "running":
             return Error(
                 f"this node is {self._state}", hint="use it inside `async with fdn.Node(...)`, or after start()"
             )
         return Error(
-            f"node {self.name} lives on another event loop than the one that runs here",
+            f"node {self.name} lives on the event loop of another thread",
             hint="use `fdn.sync.Node` from threads, or `asyncio.run_coroutine_threadsafe(..., loop)` with its loop",
         )
 

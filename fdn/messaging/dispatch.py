@@ -26,24 +26,17 @@ from fdn.errors import (
     NotFound,
     Overloaded,
     Unreachable,
-    from_wire,
     to_wire,
 )
 from fdn.messaging.interceptors import Dispatch, Incoming, Interceptor, compose_dispatch
 from fdn.messaging.offers import Offers
-from fdn.messaging.payloads import MISFITS, decode, does_not_fit, encode
+from fdn.messaging.payloads import MISFITS, does_not_fit, encode
+from fdn.messaging.request_items import RequestItems, announces_items, receive_items, take_item
 from fdn.messaging.services import Method, Relay, Service
-from fdn.messaging.stream_flow import (
-    REPLY_STREAM,
-    REQUEST_STREAM,
-    StreamReceiver,
-    StreamSender,
-    Window,
-    read_window,
-)
+from fdn.messaging.stream_flow import REPLY_STREAM, StreamReceiver, StreamSender, Window, read_window
 from fdn.messaging.workers import Workers
 from fdn.runtime.data_plane import Origin, Ticket
-from transports.wire.envelope import NIL, Envelope, Kind, MetaKey
+from transports.wire.envelope import Envelope, Kind, MetaKey
 
 __all__ = (
     "PING",
@@ -52,9 +45,7 @@ __all__ = (
     "ClientForwarder",
     "DispatchStats",
     "Dispatcher",
-    "RequestItems",
     "scope_of",
-    "take_item",
 )
 
 _log = logging.getLogger(__name__)
@@ -70,7 +61,7 @@ class ClientForwarder(Protocol):
 
     def forward(self, origin: Origin, envelope: Envelope, ticket: Ticket) -> None: ...
 
-    def cancel(self, client: str, call_id: int) -> None: ...
+    def cancel(self, origin: Origin, call_id: int) -> None: ...
 
     def on_item(self, origin: Origin, envelope: Envelope) -> None: ...
 
@@ -156,8 +147,8 @@ class Dispatcher:
         for method in service.methods.values():
             method.workers = workers
 
-    async def remove(self, name: str) -> None:
-        """Stop serving; what runs is cancelled, what waits is refused.
+    def remove(self, name: str) -> Coroutine[Any, Any, None]:
+        """Stop serving, at once. Await what this returns: what runs is cancelled, what waits is refused.
 
         Raises:
             NotFound: It is not served.
@@ -167,8 +158,7 @@ class Dispatcher:
             raise NotFound(f"this node does not serve {name!r}")
         for target in service.methods:
             del self._methods[target]
-        await self._close_workers(self._workers.pop(name), f"does not serve {name!r} any more")
-        service.close()
+        return self._close_service(service, self._workers.pop(name))
 
     def offers(self) -> Offers:
         """What the cluster is told."""
@@ -186,7 +176,7 @@ class Dispatcher:
             self.for_clients.forward(origin, envelope, ticket)
         elif method is None or not self._accepting:
             self._answer_error(origin, envelope.id, self._no_method(envelope.to))
-        elif method.inline and self._intercept is None and not _has_request_stream(envelope):
+        elif method.inline and self._intercept is None and not announces_items(envelope):
             self._call_inline(method, origin, envelope)
         else:
             self._enqueue(method, origin, envelope, ticket)
@@ -208,11 +198,12 @@ class Dispatcher:
 
     def on_cancel(self, origin: Origin, envelope: Envelope, ticket: Ticket) -> None:
         """The caller gave up."""
+        if origin.is_client and self.for_clients is not None:  # whatever id it claims: it may be that of a node
+            self.for_clients.cancel(origin, envelope.id)
+            return
         job = self._calls.get((origin.peer, envelope.id))
         if job is not None:
             self._cancel(job)
-        elif origin.is_client and self.for_clients is not None:
-            self.for_clients.cancel(origin.peer, envelope.id)
 
     def on_item(self, origin: Origin, envelope: Envelope, ticket: Ticket) -> None:
         """An ITEM, or the END, of a request stream came in."""
@@ -240,8 +231,16 @@ class Dispatcher:
 
     def on_caller_gone(self, caller: str) -> None:
         """A caller's node is dead or has left: nobody waits for its answers."""
-        for job in [job for (peer, _), job in self._calls.items() if peer == caller]:
+        for job in self._calls_of(caller):
             self._cancel(job)
+
+    def fail_streams(self, caller: str, reason: str) -> None:
+        """What was on its way to a caller's node may be lost: its streams cannot go on."""
+        for job in self._calls_of(caller):
+            if not job.cancelled and (job.sender is not None or job.incoming is not None):
+                lost = Unreachable(f"the way back to node {caller} was lost: {reason}", hint="begin the stream again")
+                self._answer_error(job.origin, job.envelope.id, lost)
+                self._cancel(job)
 
     # -- the end
 
@@ -277,6 +276,13 @@ class Dispatcher:
             running=len(self._calls),
             overruns=self._n_overruns,
         )
+
+    def _calls_of(self, caller: str) -> "list[CallJob]":
+        return [job for (peer, _), job in self._calls.items() if peer == caller]
+
+    async def _close_service(self, service: Service, workers: Workers) -> None:
+        await self._close_workers(workers, f"does not serve {service.name!r} any more")
+        service.close()
 
     async def _close_workers(self, workers: Workers, why: str) -> None:
         for job in workers.refuse():
@@ -328,35 +334,48 @@ class Dispatcher:
         return method.function(*arguments, **{name: self._context(origin.peer, envelope.to, scope)})
 
     def _enqueue(self, method: Method, origin: Origin, envelope: Envelope, ticket: Ticket) -> None:
+        job: _Job | None
         deadline_at = 0.0  # a cast without a deadline may take its time: nobody waits for it
         is_call = envelope.kind == _CALL
         if is_call or envelope.deadline_ms:
             deadline_at = self._loop.time() + (envelope.deadline_ms / 1000 or self._default_timeout_s)
-        job = (CallJob if is_call else _Job)(method, origin, envelope, ticket, deadline_at)
         assert method.workers is not None
-        if isinstance(job, CallJob) and (
-            method.has_streams or method.relay is not None or _has_request_stream(envelope)
-        ):
-            misuse = self._give_streams(job)
-            if misuse is not None:
-                self._answer_error(origin, envelope.id, misuse)
+        if is_call:
+            job = self._call_job(method, origin, envelope, ticket, deadline_at)
+            if job is None:
                 return
+        else:
+            job = _Job(method, origin, envelope, ticket, deadline_at)
         if not method.workers.put(job):
             self._n_overloaded += 1
             if is_call:
+                del self._calls[origin.peer, envelope.id]
                 self._answer_error(origin, envelope.id, self._overloaded(method))
             else:
                 self._report_failed_cast(envelope.to, self._overloaded(method))
             return
         ticket.held += 1
         self._unfinished += 1
-        if isinstance(job, CallJob):
-            self._calls[origin.peer, envelope.id] = job
+
+    def _call_job(
+        self, method: Method, origin: Origin, envelope: Envelope, ticket: Ticket, deadline_at: float
+    ) -> "CallJob | None":
+        """The job of a CALL, known by its id from now on; None if it was refused."""
+        job = CallJob(method, origin, envelope, ticket, deadline_at)
+        misuse: Error | None = None
+        if method.has_streams or method.relay is not None or announces_items(envelope):
+            misuse = self._give_streams(job)
+        if misuse is None and self._calls.setdefault((origin.peer, envelope.id), job) is not job:
+            misuse = BadRequest(f"call {envelope.id} is under way", hint="give each call an id of its own")
+        if misuse is not None:
+            self._answer_error(origin, envelope.id, misuse)
+            return None
+        return job
 
     def _give_streams(self, job: "CallJob") -> Error | None:
         """What a call with streams needs beside its job; an error if caller and handler do not agree on them."""
         method, origin, envelope = job.method, job.origin, job.envelope
-        sends, takes = _has_request_stream(envelope), method.signature.stream_name is not None
+        sends, takes = announces_items(envelope), method.signature.stream_name is not None
         if sends != takes and method.relay is None:
             return BadRequest(
                 f"{method.target} {'takes a' if takes else 'takes no'} request stream",
@@ -369,11 +388,7 @@ class Dispatcher:
         except Unreachable as gone:
             return gone
         if sends:
-
-            def grant(window: Window) -> None:
-                origin.answer(Envelope(Kind.CREDIT, REQUEST_STREAM, envelope.id, 0, None, encode(window)))
-
-            job.incoming = StreamReceiver(self._stream_window, grant, self._loop, opened=False)
+            job.incoming = receive_items(origin, envelope.id, self._stream_window, self._loop)
         return None
 
     def _begin(self, job: "_Job", context: contextvars.Context) -> Coroutine[Any, Any, Any] | None:
@@ -506,8 +521,10 @@ class Dispatcher:
 
     def _finish(self, job: "_Job") -> None:
         self._unfinished -= 1
-        if job.is_call:
+        if isinstance(job, CallJob):
             self._calls.pop((job.origin.peer, job.envelope.id), None)
+            if job.incoming is not None:  # a task that the handler has left behind must not wait for ever
+                job.incoming.end(Cancelled(f"{job.envelope.to} has been answered"), at_once=True)
         if not self._unfinished and self._quiet_waiters:
             waiters, self._quiet_waiters = self._quiet_waiters, []
             for waiter in waiters:
@@ -515,9 +532,11 @@ class Dispatcher:
                     waiter.set_result(None)
 
     def _cancel(self, job: "CallJob") -> None:
+        if job.cancelled:
+            return  # once is enough: a second time would hit the handler in its cleanup
         job.cancelled = True
         if job.incoming is not None:
-            job.incoming.end(at_once=True)
+            job.incoming.end(Cancelled(f"{job.envelope.to} was given up by its caller"), at_once=True)
         workers = job.method.workers
         if workers is None or not workers.cancel(job):
             self._n_cancelled += 1  # it waits in the mailbox, and will be dropped there
@@ -620,45 +639,6 @@ class CallJob(_Job):
     # No slots: `cancelled` of the instance hides that of the class.
 
 
-class RequestItems:
-    """The request stream as a handler sees it: an async iterator."""
-
-    __slots__ = ("_decoder", "_received")
-
-    def __init__(self, received: StreamReceiver, decoder: "msgspec.msgpack.Decoder[Any]") -> None:
-        self._received = received
-        self._decoder = decoder
-
-    def __aiter__(self) -> "RequestItems":
-        return self
-
-    async def __anext__(self) -> Any:
-        received = self._received
-        while True:
-            body = received.take()
-            if body is not None:
-                return decode(body, self._decoder)
-            if received.ended:
-                if received.failure is not None:
-                    raise received.failure
-                raise StopAsyncIteration
-            await received.wait()
-
-
-def take_item(incoming: StreamReceiver, envelope: Envelope) -> bool:
-    """Take an ITEM or END of a request stream in. False: it is past what was granted."""
-    if envelope.kind == Kind.ITEM:
-        return incoming.put(envelope.body)
-    failure: Exception | None = None
-    if envelope.body != NIL:
-        try:
-            failure = from_wire(decode(envelope.body))
-        except BadRequest as unreadable:
-            failure = unreadable
-    incoming.end(failure)
-    return True
-
-
 def scope_of(envelope: Envelope, deadline_at: float) -> Scope:
     """The scope in which an incoming message is handled: its trace with a span of our own, deadline and headers."""
     meta = envelope.meta
@@ -667,10 +647,6 @@ def scope_of(envelope: Envelope, deadline_at: float) -> Scope:
     trace_id, _parent = unpack_trace(meta.get(MetaKey.TRACE))
     headers = unpack_headers(meta[MetaKey.HEADERS]) if MetaKey.HEADERS in meta else None
     return Scope(trace_id, new_span() if trace_id else b"", deadline_at, headers)
-
-
-def _has_request_stream(envelope: Envelope) -> bool:
-    return envelope.meta is not None and MetaKey.REQUEST_STREAM in envelope.meta
 
 
 async def _awaited(work: Awaitable[Any]) -> Any:

@@ -13,6 +13,7 @@ import msgspec
 
 from fdn.errors import BadRequest
 from fdn.messaging.payloads import wire_size
+from fdn.messaging.workers import loop_pass
 from fdn.runtime.outlets import Outlet
 from transports.wire.envelope import Envelope, Kind
 
@@ -23,6 +24,7 @@ REQUEST_STREAM: Final = "request"
 Window = tuple[int, int]  # items, bytes
 # A body is a view into the batch that it came in. Small ones are copied out, or each could keep 64 KiB alive.
 _COPIED_BYTES_MAX: Final = 16 * 1024
+_ITEMS_PER_PASS_MAX: Final = 256  # sent without waiting before the loop gets its turn
 _window_decoder = msgspec.msgpack.Decoder(Window)
 
 
@@ -62,7 +64,9 @@ class StreamSender:
         "_items_max",
         "_loop",
         "_outlet",
+        "_stops_at",
         "_to",
+        "_turn_at",
         "_waiter",
         "items",
     )
@@ -75,13 +79,15 @@ class StreamSender:
         self._outlet = outlet
         self._loop = loop
         self._items_max, self._bytes_max = window or (1 << 63, 1 << 63)
+        self._turn_at = _ITEMS_PER_PASS_MAX
+        self._stops_at = min(self._items_max, self._turn_at)  # items at which `try_send` has to be asked why
         self.items = self._bytes = 0
         self._waiter: asyncio.Future[None] | None = None
         self._failure: Exception | None = None
 
     def try_send(self, body: Any) -> bool:
         """Send one item if the window and the outlet have room for it. False: nothing was done, use `send`."""
-        if self.items >= self._items_max or self._bytes >= self._bytes_max or self._failure is not None:
+        if self.items >= self._stops_at or self._bytes >= self._bytes_max or self._failure is not None:
             return False
         if not self._outlet.try_send(Envelope(Kind.ITEM, self._to, self._call_id, 0, None, body)):
             return False
@@ -96,7 +102,16 @@ class StreamSender:
             Unreachable: The other side is gone.
         """
         while not self.try_send(body):
-            await self._wait(self.items >= self._items_max or self._bytes >= self._bytes_max)
+            if self._failure is not None:
+                raise self._failure
+            if self.items >= self._items_max or self._bytes >= self._bytes_max:
+                await self._wait_window()
+            elif self.items >= self._turn_at:
+                await loop_pass()
+            else:
+                await self._outlet.wait_room()
+            self._turn_at = self.items + _ITEMS_PER_PASS_MAX
+            self._stops_at = min(self._items_max, self._turn_at)
 
     async def end(self, error: Any = None) -> None:
         """Say that no more items follow.
@@ -108,12 +123,15 @@ class StreamSender:
             Unreachable: The other side is gone.
         """
         while not self._outlet.try_send(Envelope(Kind.END, self._to, self._call_id, 0, None, error)):
-            await self._wait(False)
+            if self._failure is not None:
+                raise self._failure
+            await self._outlet.wait_room()
 
     def grant(self, window: Window) -> None:
         """A CREDIT came: totals that may be sent; lower ones than those held are ignored."""
         self._items_max = max(self._items_max, window[0])
         self._bytes_max = max(self._bytes_max, window[1])
+        self._stops_at = min(self._items_max, self._turn_at)
         self._wake()
 
     def fail(self, error: Exception) -> None:
@@ -121,12 +139,7 @@ class StreamSender:
         self._failure = self._failure or error
         self._wake()
 
-    async def _wait(self, for_window: bool) -> None:
-        if self._failure is not None:
-            raise self._failure
-        if not for_window:
-            await self._outlet.wait_room()
-            return
+    async def _wait_window(self) -> None:
         waiter = self._waiter = self._loop.create_future()
         try:
             await waiter
@@ -145,8 +158,11 @@ class StreamReceiver:
         window: Items and bytes that may wait here.
         grant: Sends a CREDIT with these totals.
         loop: For waiting.
+        opened: Whether the other side has the first window already; else `open` grants it.
 
     Attributes:
+        items_came: In all.
+        bytes_came: Theirs.
         ended: No more items will come; `failure` says why, or is None.
         one: The answer was no stream but this one REPLY.
     """
@@ -207,15 +223,14 @@ class StreamReceiver:
         """No more will come.
 
         Args:
-            failure: Why, if not because it is complete.
+            failure: Why, if not because it is complete. What it ended with first, counts.
             at_once: What came and was not read is of no use.
         """
-        if self.ended:
-            return
-        self.ended, self.failure = True, failure
         if at_once:
             self._items.clear()
-        self._wake()
+        if not self.ended:
+            self.ended, self.failure = True, failure
+            self._wake()
 
     def take(self) -> msgspec.Raw | None:
         """The next item that has come; None if there is none."""

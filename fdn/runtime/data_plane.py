@@ -115,8 +115,8 @@ class DataPlane:
         handlers: By kind; filled in by messaging before `listen`.
         on_peer_lost: Called with a node id and a reason when calls in flight to it cannot be answered any more.
         on_caller_gone: Called with a node id when nobody waits there for answers any more.
-        on_client_gone: The same for a client's id, which is its own word: it may be that of a node.
-        on_client_session_closed: Called with the session of a client that has ended.
+        on_client_session_closed: Called with the session of a client that has ended. Its id would not do: that is the
+            client's own word, and may be another's.
         on_stream_credit: Called with a CREDIT that is about one stream.
     """
 
@@ -146,7 +146,6 @@ class DataPlane:
         self.handlers: dict[int, Handler] = {Kind.CREDIT: self._on_credit}
         self.on_peer_lost: Callable[[str, str], None] = lambda node, reason: None
         self.on_caller_gone: Callable[[str], None] = lambda caller: None
-        self.on_client_gone: Callable[[str], None] = lambda client: None
         self.on_client_session_closed: Callable[[Session], None] = lambda session: None
         self.on_stream_credit: Callable[[Origin, Envelope], None] = lambda origin, envelope: None
         self._sessions = Sessions(
@@ -310,6 +309,7 @@ class DataPlane:
 
     def _on_session(self, session: Session) -> None:
         if session.is_client:
+            session.answer = lambda envelope: self._answer_client(session, envelope)
             session.outlet = lambda: ClientOutlet(session.listener, session.source, self._loop)
         else:
             session.answer = lambda envelope: self._answer(session, envelope)
@@ -343,6 +343,10 @@ class DataPlane:
         elif not link.send_exempt(envelope):
             self._unanswerable += 1
 
+    def _answer_client(self, session: Session, envelope: Envelope) -> None:
+        if not session.listener.send(session.source, envelope) and session.listener.gone:
+            self._sessions.close(session)  # nobody tells us that a client has died; this does
+
     def _endpoint_of(self, identity: Identity, channel: Channel) -> str:
         """Where a node listens that has said HELLO. Its own word counts only where membership does not know better: or
         whoever borrows a member's identity would be sent its answers.
@@ -359,7 +363,6 @@ class DataPlane:
 
     def _on_session_closed(self, session: Session) -> None:
         if session.is_client:
-            self.on_client_gone(session.peer)
             self.on_client_session_closed(session)
 
     # -- links
@@ -387,8 +390,8 @@ class DataPlane:
                 link.close()
         if not listen:
             self._sessions.drop_peer(node)
-        self.on_peer_lost(node, reason)
         self.on_caller_gone(node)
+        self.on_peer_lost(node, reason)
 
     def _close_idle(self) -> None:
         for key, link in list(self._links.items()):
@@ -400,7 +403,7 @@ class DataPlane:
                 continue
             stats = link.connection.stats()
             sent = stats.messages_sent
-            if self._sent_before.get(link) == sent and not stats.queued_messages:
+            if self._sent_before.get(link) == sent and not stats.queued_messages and not link.users:
                 link.hang_up("idle")
             self._sent_before[link] = sent
         self._sweep = self._loop.call_later(self._settings.links.idle_close_s / 2, self._close_idle)

@@ -9,6 +9,7 @@ import asyncio
 import collections
 import enum
 import random
+import weakref
 from typing import Protocol
 
 import msgspec
@@ -66,6 +67,7 @@ class Link:
     Attributes:
         connection: The connection while the link is open, else None: the hot path sends on it directly.
         losses: Attempts and connections that ended otherwise than by our own wish: what was sent may be lost.
+        users: Who counts on the connection to stay: while there are any, it is not closed as idle.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class Link:
         self.connection: Connection | None = None
         self.opened_count = 0
         self.losses = 0
+        self.users: weakref.WeakSet[object] = weakref.WeakSet()
         self.last_failure = ""
         self._dialled: Connection | None = None  # in any state of its life
         self._transport = transport

@@ -16,7 +16,7 @@ __all__ = ("ClientOutlet", "LinkOutlet", "Outlet")
 
 _PAUSE_S: Final = 0.002  # before a client whose queue was full is tried again; doubles
 _PAUSE_S_MAX: Final = 0.1
-_PATIENCE_S: Final = 30.0  # a client that takes nothing for so long is held gone: libzmq does not tell
+_PATIENCE_S: Final = 30.0  # a client that takes nothing for so long is held gone, even if it is still connected
 
 
 class Outlet(Protocol):
@@ -34,15 +34,22 @@ class Outlet(Protocol):
 
 
 class LinkOutlet:
-    """On our own link to another node, within its credit. A link that was closed as idle is opened again."""
+    """On our own link to another node, within its credit.
 
-    __slots__ = ("_link", "_losses")
+    The link is opened at once and kept open as long as this lives, however quiet the stream. Closed as idle it could
+    lose what a paused peer has not read yet, and the loss of a connection is how the death of a peer is noticed first.
+    """
+
+    __slots__ = ("__weakref__", "_link", "_losses")
 
     def __init__(self, link: Link) -> None:
         self._link = link
         self._losses = link.losses
+        link.users.add(self)
+        link.open()
 
     def try_send(self, envelope: Envelope) -> bool:
+        """See `Outlet.try_send`."""
         connection = self._link.connection
         if connection is None or connection.full or self._link.losses != self._losses:
             return False
@@ -50,6 +57,7 @@ class LinkOutlet:
         return True
 
     async def wait_room(self) -> None:
+        """See `Outlet.wait_room`."""
         if self._link.losses == self._losses:
             connection = await self._link.wait_open()
             await connection.wait_room()
@@ -63,7 +71,7 @@ class LinkOutlet:
 class ClientOutlet:
     """On the connection that a client has dialled."""
 
-    __slots__ = ("_full_since", "_listener", "_loop", "_pause", "_source")
+    __slots__ = ("_full_since", "_gone", "_listener", "_loop", "_pause", "_source")
 
     def __init__(self, listener: Listener, source: bytes, loop: asyncio.AbstractEventLoop) -> None:
         self._listener = listener
@@ -71,14 +79,20 @@ class ClientOutlet:
         self._loop = loop
         self._pause = _PAUSE_S
         self._full_since = 0.0
+        self._gone = False
 
     def try_send(self, envelope: Envelope) -> bool:
+        """See `Outlet.try_send`."""
         if not self._listener.send(self._source, envelope):
+            self._gone = self._listener.gone
             return False
         self._pause, self._full_since = _PAUSE_S, 0.0
         return True
 
     async def wait_room(self) -> None:
+        """See `Outlet.wait_room`."""
+        if self._gone:
+            raise Unreachable("this client is gone", hint="ask again, on a new connection")
         now = self._loop.time()
         self._full_since = self._full_since or now
         if now - self._full_since >= _PATIENCE_S:

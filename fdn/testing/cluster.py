@@ -15,7 +15,7 @@ from typing import Any, Final
 from fdn.app import App
 from fdn.messaging.interceptors import Interceptor
 from fdn.node import Node
-from fdn.testing.virtual import until
+from fdn.testing.clock import until
 from transports.limits import Limits
 from transports.memory import MemoryNetwork, MemoryTransport
 

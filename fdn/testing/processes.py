@@ -418,7 +418,10 @@ class ProcessCluster:
 
     def close(self) -> None:
         """Kill everything that was started, by its process id, and forget what it kept. Idempotent."""
-        processes = [*(node._process for node in self._all_nodes if node._process is not None), *self._commands]
+        processes: list[subprocess.Popen[Any]] = [
+            *(node._process for node in self._all_nodes if node._process is not None),
+            *self._commands,
+        ]
         for process in processes:
             if process.poll() is None:
                 process.kill()

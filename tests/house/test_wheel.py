@@ -125,6 +125,11 @@ def test_command_works_when_installed(installed: Environment):
     assert json.loads(done.stdout)["fdn"] in str(installed.run("python", "-m", "pip", "show", "fdn-cluster").stdout)
 
 
+def test_pytest_finds_the_plugin_when_installed(installed: Environment):
+    code = "from importlib.metadata import entry_points; print(*[point.value for point in entry_points(group='pytest11')])"
+    assert installed.run("python", "-c", code).stdout == "fdn.testing.plugin\n"
+
+
 def test_installed_libraries_agree(installed: Environment):
     done = installed.run("python", "-m", "pip", "check")
     assert done.returncode == 0, done.stdout

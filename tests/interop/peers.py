@@ -122,10 +122,16 @@ class Peer:
 
     def items(self, number: int) -> list[Any]:
         """All items of a stream, to its end."""
-        self.wait(lambda line: line.get("re") == number and "ok" in line, keep=True)
-        mine = [line for line in self._said if line.get("re") == number]
-        self._said = [line for line in self._said if line.get("re") != number]
-        return [line["item"] for line in mine if "item" in line]
+        self.wait(lambda line: line.get("re") == number and ("ok" in line or "error" in line), keep=True)
+        return [line["item"] for line in self.said(number, "item")]
+
+    def said(self, number: int, key: str) -> list[dict[str, Any]]:
+        """What has been said about a command under this key, and not been taken yet."""
+        mine, others = [], []
+        for line in self._said:
+            (mine if line.get("re") == number and key in line else others).append(line)
+        self._said = others
+        return mine
 
     def wait(self, wanted: Callable[[dict[str, Any]], bool], *, keep: bool = False) -> dict[str, Any]:
         """The first line that is wanted, of those not yet taken."""

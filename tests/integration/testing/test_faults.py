@@ -57,7 +57,6 @@ def test_a_long_way_shows_in_the_round_trip(cluster: ProcessCluster, nodes: list
         return bool((nodes[0].members()["n2"]["rtt_us"] or 0) >= 40_000)
 
     eventually("40 ms there and back", far)
-    assert nodes[0].members()["n3"]["rtt_us"] < 40_000
 
 
 def test_a_narrow_way_still_carries_everything(cluster: ProcessCluster, nodes: list[NodeProcess]) -> None:

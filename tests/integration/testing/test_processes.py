@@ -1,5 +1,6 @@
 """The life of the nodes of a `ProcessCluster`, and that none outlives it."""
 
+import json
 import os
 import signal
 import subprocess
@@ -7,11 +8,22 @@ import sys
 from pathlib import Path
 
 import psutil
+import pytest
 
 import fdn
 from fdn.testing import ProcessCluster, eventually, first_line
 
 APP = "tests.integration.apps:app"
+LOUD = """
+import fdn
+
+app = fdn.App()
+
+
+@app.service("shout")
+def shout() -> None:
+    print("A" * 200_000, flush=True)
+"""
 
 
 def test_a_node_stops_and_starts_again(cluster: ProcessCluster) -> None:
@@ -30,18 +42,12 @@ def test_a_node_stops_and_starts_again(cluster: ProcessCluster) -> None:
         assert client.call("pid@n2") == two.pid
     assert two.log.count('"event": "ready"') == 3
     assert "drains and leaves" in two.wait_log("drains")
-    try:
+    with pytest.raises(AssertionError, match="runs already"):
         two.start()
-    except AssertionError as error:
-        assert "runs already" in str(error)
-    else:
-        raise AssertionError("it started twice")
 
 
 def test_what_an_app_prints_is_in_its_log_and_holds_up_nobody(cluster: ProcessCluster) -> None:
-    (cluster.folder / "loud.py").write_text(
-        "import fdn\n\napp = fdn.App()\n\n\n@app.service('shout')\ndef shout() -> None:\n    print('A' * 200_000, flush=True)\n"
-    )
+    (cluster.folder / "loud.py").write_text(LOUD)
     (node,) = cluster(1, app="loud:app")
     with node.client() as client:
         client.call("shout")
@@ -49,11 +55,11 @@ def test_what_an_app_prints_is_in_its_log_and_holds_up_nobody(cluster: ProcessCl
 
 
 def test_settings_from_a_file_and_from_flags(cluster: ProcessCluster) -> None:
-    (cluster.folder / "fdn.toml").write_text('[log]\nlevel = "debug"\n')
+    (cluster.folder / "fdn.toml").write_text('[log]\nformat = "json"\n')
     (node,) = cluster(1, "--preset", "wan")
     with node.client() as client:
         assert client.call("fdn.node.info", channel="coordination")["preset"] == "wan"
-    node.wait_log("debug")
+    assert json.loads(node.wait_log("runs at"))["level"] == "info"
 
 
 PARENT = """

@@ -559,7 +559,7 @@ static void say_vector(uint64_t id, mp_span vector)
     notation_write(stdout, mp_find(vector, "name"));
     batch_outcome outcome = batch_open(&batch, frame);
     if (outcome != BATCH_GOOD) {
-        printf(", \"error\": \"%s\"}\n", outcome == BATCH_VERSION ? "version" : "malformed");
+        printf(", \"refused\": \"%s\"}\n", outcome == BATCH_VERSION ? "version" : "malformed");
         free((void *)frame.at);
         return;
     }

@@ -18,6 +18,7 @@ const under_way = new Map(); // command id to { aborter, more, id }
 /** What `serve` can be told to do. Streams are async generators. */
 const HANDLERS = {
   echo: (body) => body,
+  note: (body) => say({ noted: write(body) }),
   fail: (body) => {
     throw new FdnError({ code: "out_of_stock", message: `no ${body} left`, hint: "order some" });
   },
@@ -74,7 +75,10 @@ const COMMANDS = {
     for (let left = count; ; ) {
       if (left === 0) {
         say({ re: id, read: count });
-        left = count = await new Promise((resolve) => (under_way.get(id).more = resolve));
+        left = count = await new Promise((resolve) => {
+          under_way.get(id).more = resolve;
+          signal.addEventListener("abort", () => resolve(1)); // and the next read tells
+        });
         if (left === 0) return items.return().then(() => "left");
       }
       const { done, value } = await items.next();
@@ -121,7 +125,7 @@ function reading(frame) {
     );
     return { envelopes: meanings, malformed, rewritten: hex(encodeBatch(envelopes)) };
   } catch (error) {
-    return { error: error.code };
+    return { refused: error.code };
   }
 }
 

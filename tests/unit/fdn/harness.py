@@ -8,8 +8,8 @@ import msgspec
 
 import fdn
 from fdn.settings import CallSettings, DataSettings, LinkSettings
+from fdn.testing.clock import VirtualLoop, until, virtual
 from fdn.testing.cluster import Cluster
-from fdn.testing.virtual import VirtualLoop, until, virtual
 from tests.unit.transports.harness import Dialled, Inbox
 from transports.channel import Channel
 from transports.memory import MemoryListener, MemoryTransport

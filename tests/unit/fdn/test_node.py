@@ -675,7 +675,7 @@ def test_a_forked_child_may_not_use_the_node_and_harms_nobody(how: str, tmp_path
 # -- in its place
 
 
-def test_a_node_is_used_on_its_own_loop_only():
+def test_a_node_is_used_on_its_own_thread_only():
     async def other(node: fdn.Node) -> list[str]:
         said = []
         for use in (
@@ -685,10 +685,10 @@ def test_a_node_is_used_on_its_own_loop_only():
             lambda: node.subscribe("a.b"),
             lambda: node.drain(),
         ):
-            with pytest.raises(fdn.Error, match="lives on another event loop") as caught:
+            with pytest.raises(fdn.Error, match="lives on the event loop of another thread") as caught:
                 await use()
             said.append(caught.value.hint)
-        with pytest.raises(fdn.Error, match="lives on another event loop"):
+        with pytest.raises(fdn.Error, match="lives on the event loop of another thread"):
             node.stream("a.b")
         return said
 

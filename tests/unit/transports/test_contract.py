@@ -142,6 +142,7 @@ async def test_an_answer_to_nobody_is_refused_and_counted(rig: Rig):
     listening = Listening(rig.transport(), rig.fresh)
     assert not listening.listener.send(b"\0\1\2\3\4", reply(1))
     assert listening.listener.stats().refused_sends == 1
+    assert listening.listener.gone
 
 
 @scenario
@@ -166,6 +167,7 @@ async def test_a_client_that_does_not_read_is_refused_and_harms_no_other(rig: Ri
         await reader.inbox.count(number + 1)
     assert refused
     assert listening.listener.stats().refused_sends == refused
+    assert not listening.listener.gone  # it is there, and only does not read
     assert reader.inbox.ids == list(range(BULK_COUNT))
 
 

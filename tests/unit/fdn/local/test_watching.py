@@ -48,13 +48,16 @@ def test_somebody_s_home_is_not_walked_through(tmp_path: Path, monkeypatch: pyte
     assert SourceWatch([tmp_path]).count == 2
 
 
-async def test_changes_are_told_when_they_have_settled(tmp_path: Path):
-    watch = SourceWatch([tmp_path], poll_s=0.001)
-    changed = asyncio.create_task(watch.changed())
-    first = write(tmp_path / "a.py")
-    assert await changed == [first]
-    second, third = write(tmp_path / "b.py"), write(tmp_path / "c.py")
-    assert await watch.changed() == [second, third]
+def test_changes_are_told_when_they_have_settled(tmp_path: Path):
+    async def check() -> None:
+        watch = SourceWatch([tmp_path], poll_s=0.001)
+        changed = asyncio.create_task(watch.changed())
+        first = write(tmp_path / "a.py")
+        assert await changed == [first]
+        second, third = write(tmp_path / "b.py"), write(tmp_path / "c.py")
+        assert await watch.changed() == [second, third]
+
+    asyncio.run(check())
 
 
 def test_syntax_errors(tmp_path: Path):

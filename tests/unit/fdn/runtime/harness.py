@@ -78,6 +78,7 @@ class FakeListener:
         self.endpoint = "memory://fake"
         self.sent: list[tuple[bytes, Envelope]] = []
         self.full = False
+        self.gone = False
         self.closed = False
 
     @property
@@ -85,9 +86,10 @@ class FakeListener:
         return [envelope.kind for _, envelope in self.sent]
 
     def send(self, source: bytes, envelope: Envelope) -> bool:
-        if not self.full:
+        refused = self.full or self.gone
+        if not refused:
             self.sent.append((source, envelope))
-        return not self.full
+        return not refused
 
     def stats(self) -> ListenerStats:
         return ListenerStats()

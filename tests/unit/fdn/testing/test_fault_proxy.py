@@ -36,7 +36,7 @@ class Pair:
         self._sockets: list[zmq.Socket[bytes]] = []
         self.b = context.socket(zmq.ROUTER)
         self.b.bind(behind)
-        self.endpoint = proxy.listen("b", {"data": str(self.b.last_endpoint, "ascii").rstrip("\0")})["data"]
+        self.endpoint = proxy.listen("b", {"data": self.b.get_string(zmq.LAST_ENDPOINT).rstrip("\0")})["data"]
         self.a = self.dial()
         self.a.send(hello("a"))
         assert self.heard()[1] == hello("a")

@@ -32,7 +32,7 @@ def test_the_fixture_is_documented(tmp_path: Path):
 def test_nothing_is_imported_before_a_test_asks(tmp_path: Path):
     said = run(
         tmp_path,
-        "import sys\n\ndef test_it():\n    assert 'fdn.node' not in sys.modules\n    assert 'zmq' not in sys.modules\n",
+        "import sys\n\ndef test_it():\n    assert not {'fdn.node', 'zmq', 'msgspec'} & set(sys.modules)\n",
     )
     assert "1 passed" in said
 
@@ -53,4 +53,4 @@ def test_the_logs_of_a_failed_test_are_shown(tmp_path: Path):
 def test_a_node_that_does_not_start_fails_with_its_words(tmp_path: Path):
     said = run(tmp_path, "def test_it(cluster):\n    cluster(1, app='nowhere:app')\n")
     assert "AssertionError: node n1 ended with status 2" in said, said
-    assert 'there is no module "nowhere"' in said
+    assert "there is no module" in said

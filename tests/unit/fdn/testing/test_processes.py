@@ -70,7 +70,7 @@ def test_faults_need_a_proxy():
 def test_faults_are_read_and_set_both_ways():
     with ProcessCluster(faults=True) as cluster:
         one, two, three = (cluster._make(f"n{number}", (), "") for number in (1, 2, 3))
-        assert not (one.runs or one.pid or one.log)
+        assert (one.runs, one.pid, one.log) == (False, 0, "")
         proxy = cluster._faults()
         cluster.slow(one, "n2", delay="50ms", jitter=0.01, rate="1MiB/s", channel="data")
         cluster.lossy(0, 1, loss=0.5)

@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
+from fdn.testing.clock import virtual
 from fdn.testing.relay import HELD_BYTES_MAX, Fault, Relay, Traffic
-from fdn.testing.virtual import virtual
 from tests.unit.fdn.testing.test_zmtp import DEALER, GREETING, PING, READY
 from transports.wire.batch import encode_batch
 from transports.wire.envelope import Envelope, Kind

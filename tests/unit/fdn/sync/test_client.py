@@ -10,7 +10,7 @@ import pytest
 import zmq
 
 import fdn
-from fdn.client import Client
+from fdn.sync.client import Client
 from fdn.errors import to_wire
 
 HELLO, WELCOME, REFUSED, BYE, CALL, REPLY, ERROR, CAST = 1, 2, 3, 4, 5, 6, 7, 11

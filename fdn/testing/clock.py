@@ -60,7 +60,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Virtual seconds."""
         return self._jumping.now
 
-    def run_in_executor(  # type: ignore[override]  # typeshed has it return the same Future
+    def run_in_executor(
         self, executor: concurrent.futures.Executor | None, func: Callable[[*_Ts], _T], *args: *_Ts
     ) -> "asyncio.Future[_T]":
         """As always; until its result is here, time does not pass."""

@@ -8,7 +8,8 @@ import time
 import pytest
 
 import fdn
-from fdn.testing.virtual import VirtualLoop, until, virtual
+from fdn.testing.clock import VirtualLoop, until, virtual
+from fdn.testing.cluster import Cluster
 
 
 @virtual
@@ -62,7 +63,7 @@ async def test_a_service_on_threads_is_waited_for():
         time.sleep(0.01)
         return "done"
 
-    async with fdn.testing.Cluster(2, app=app) as cluster:
+    async with Cluster(2, app=app) as cluster:
         assert await cluster[0].call("work@n2", timeout=0.001) == "done"
 
 

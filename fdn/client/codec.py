@@ -1,0 +1,164 @@
+"""Batches and envelopes, with msgpack alone. Wire format: `docs/spec/0001-wire.md`, section 4."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import msgpack
+
+from fdn.errors import BadRequest
+
+__all__ = ("Kind", "Meta", "Received", "batch", "decode", "encode", "envelope", "headers_of", "pair_of")
+
+_VERSION_OCTET: Final = b"\x01"
+_ENVELOPE_OF_SIX: Final = b"\x96"
+
+
+class Kind:
+    """Numbers of section 4.1. Plain integers: they are compared for every message."""
+
+    HELLO: Final = 1
+    WELCOME: Final = 2
+    REFUSED: Final = 3
+    BYE: Final = 4
+    CALL: Final = 5
+    REPLY: Final = 6
+    ERROR: Final = 7
+    ITEM: Final = 8
+    END: Final = 9
+    CANCEL: Final = 10
+    CAST: Final = 11
+    SUBSCRIBE: Final = 12
+    UNSUBSCRIBE: Final = 13
+    EVENT: Final = 14
+    CREDIT: Final = 16
+
+
+class Meta:
+    """Keys of section 4.2."""
+
+    ORIGIN: Final = 7
+    HEADERS: Final = 11
+    MISSED: Final = 17
+    WINDOW: Final = 18
+    REQUEST_STREAM: Final = 19
+
+
+class Received(NamedTuple):
+    """One envelope that came in.
+
+    Attributes:
+        size: Octets of the body, for an ITEM; else 0.
+    """
+
+    kind: int
+    to: str
+    id: int
+    deadline_ms: int
+    meta: Mapping[int, Any]
+    body: Any
+    size: int
+
+
+def encode(value: Any) -> bytes:
+    """A body.
+
+    Raises:
+        BadRequest: MessagePack cannot hold it.
+    """
+    try:
+        packed: bytes = msgpack.packb(value, default=_plain, datetime=True)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise BadRequest(
+            f"a {type(value).__name__} cannot be sent: {error}",
+            hint="send plain values that MessagePack holds, dataclasses or Structs",
+        ) from error
+    return packed
+
+
+def envelope(kind: int, to: str, number: int, deadline_ms: int, meta: Mapping[int, Any] | None, body: bytes) -> bytes:
+    """One envelope, whose body is encoded already."""
+    head: bytes = msgpack.packb((kind, to, number, deadline_ms, meta))
+    return _ENVELOPE_OF_SIX + head[1:] + body
+
+
+def batch(envelopes: Sequence[bytes]) -> bytes:
+    """One frame of 1 to 65535 envelopes."""
+    count = len(envelopes)
+    header = bytes((0x90 | count,)) if count < 16 else b"\xdc" + count.to_bytes(2, "big")
+    return b"".join((_VERSION_OCTET, header, *envelopes))
+
+
+def decode(frame: bytes) -> list[Received]:
+    """The envelopes of a frame that can be read. Never raises."""
+    if frame[:1] != _VERSION_OCTET:
+        return []
+    try:
+        found = msgpack.unpackb(memoryview(frame)[1:], strict_map_key=False, timestamp=3)
+        if not isinstance(found, list):
+            return []
+        has_items = any(isinstance(each, list) and each and each[0] == Kind.ITEM for each in found)
+        sizes = _body_sizes(frame) if has_items else (0,) * len(found)
+    except (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException):
+        return []
+    return [received for each, size in zip(found, sizes, strict=True) if (received := _received(each, size))]
+
+
+def pair_of(value: Any) -> tuple[int, int] | None:
+    """Two counts, as a window or a grant has them; None if it is anything else."""
+    match value:
+        case [int(first), int(second)] if first >= 0 and second >= 0:
+            return first, second
+    return None
+
+
+def headers_of(headers: Mapping[str, str] | None) -> Mapping[str, str]:
+    """The headers as they may be sent.
+
+    Raises:
+        BadRequest: They are no map from str to str.
+    """
+    for key, value in (headers or {}).items():
+        if not isinstance(key, str) or not isinstance(value, str):
+            raise BadRequest(f"header {key!r}: {value!r}", hint="headers are a map from str to str")
+    return headers or {}
+
+
+def _received(fields: Any, size: int) -> Received | None:
+    if not isinstance(fields, list):
+        return None
+    kind, to, number, deadline_ms, meta, body = (fields + [None] * 6)[:6]
+    if type(kind) is not int or type(number or 0) is not int or type(deadline_ms or 0) is not int:
+        return None
+    return Received(
+        kind,
+        to if type(to) is str else "",
+        number or 0,
+        deadline_ms or 0,
+        meta if type(meta) is dict else {},
+        body,
+        size,
+    )
+
+
+def _body_sizes(frame: bytes) -> list[int]:
+    """Octets of each envelope's body. A window counts them as they were sent, so packing again would not do."""
+    unpacker = msgpack.Unpacker(None, max_buffer_size=len(frame))
+    unpacker.feed(memoryview(frame)[1:])
+    sizes = []
+    for _ in range(unpacker.read_array_header()):
+        fields = unpacker.read_array_header()
+        for _ in range(min(fields, 5)):
+            unpacker.skip()
+        start = unpacker.tell()
+        for _ in range(fields - 5):
+            unpacker.skip()
+        sizes.append(unpacker.tell() - start)
+    return sizes
+
+
+def _plain(value: Any) -> Any:
+    """What msgpack does not know and others send as a map: dataclasses, and msgspec's Structs without importing it."""
+    names = getattr(value, "__dataclass_fields__", None) or getattr(value, "__struct_fields__", None)
+    if names is None or isinstance(value, type):
+        raise TypeError(f"no MessagePack type for {type(value).__name__}")
+    return {name: getattr(value, name) for name in names}
