@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from fdn._guard import check_rooms
 
 if TYPE_CHECKING:
+    from fdn import sync as sync, testing as testing
     from fdn.app import App
     from fdn.client.client import Client
     from fdn.context import Context, deadline, headers
@@ -90,10 +91,14 @@ _HOMES: Final = {
     "headers": "fdn.context",
 }
 
+_ROOMS: Final = ("sync", "testing")
+
 check_rooms()
 
 
 def __getattr__(name: str) -> object:
+    if name in _ROOMS:
+        return importlib.import_module(f"fdn.{name}")  # which makes it a plain attribute
     if name not in __all__:
         raise AttributeError(f"module 'fdn' has no attribute {name!r}; its public names: {', '.join(__all__)}")
     value = getattr(importlib.import_module(_HOMES.get(name, "fdn.errors")), name)

@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fdn.errors import ConfigError
+from fdn.messaging.event_handlers import OrderedBy
 from fdn.messaging.interceptors import Interceptor
 from fdn.messaging.services import valid_name
 from fdn.messaging.subjects import valid_pattern, valid_queue
@@ -48,6 +49,7 @@ class DeclaredSubscription:
     policy: str
     queue_max: int | None
     concurrency: int
+    ordered_by: OrderedBy | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -123,6 +125,7 @@ class App:
         policy: str = "wait",
         queue_max: int | None = None,
         concurrency: int = 1,
+        ordered_by: OrderedBy | None = None,
     ) -> Callable[[H], H]:
         """Declare a function that is run for each event of a subject, or of all that match a pattern.
 
@@ -137,7 +140,9 @@ class App:
         policy_of(policy)
 
         def declare(handler: H) -> H:
-            self.subscriptions.append(DeclaredSubscription(pattern, handler, queue, policy, queue_max, concurrency))
+            self.subscriptions.append(
+                DeclaredSubscription(pattern, handler, queue, policy, queue_max, concurrency, ordered_by)
+            )
             return handler
 
         return declare

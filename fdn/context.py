@@ -77,6 +77,7 @@ class Context(msgspec.Struct, frozen=True):
         span_id: 16 hex digits, or empty.
         deadline_at: Loop time in seconds by which the caller needs the answer.
         headers: What the caller, or whoever called it, gave along: see `fdn.headers`.
+        missed: Events dropped just before this one, because the handler was too slow (a policy that drops).
     """
 
     node: str
@@ -86,6 +87,7 @@ class Context(msgspec.Struct, frozen=True):
     span_id: str
     deadline_at: float
     headers: Mapping[str, str] = _NONE
+    missed: int = 0
 
     def remaining_s(self) -> float:
         """Seconds left before the deadline; negative when it has passed."""

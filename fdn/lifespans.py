@@ -60,7 +60,7 @@ class Lifespans:
             raise
 
     async def leave(self) -> None:
-        """Return when all are left; what one of them raises is logged. Cancelled, it cancels what is still under way."""
+        """Return when all are left; what one of them raises is logged. Cancelled, it cancels what is under way."""
         self._leave.set()
         if self._task is None:
             return
@@ -87,7 +87,9 @@ class Lifespans:
                 _log.exception("a lifespan failed while it was left")
             else:
                 _log.exception("a lifespan ended by itself")
-                self.broken = error if isinstance(error, Error) else Error(f"a lifespan ended by itself: {_said(error)}")
+                self.broken = (
+                    error if isinstance(error, Error) else Error(f"a lifespan ended by itself: {_said(error)}")
+                )
                 self.broken.__cause__ = error
                 self._on_broken()
         finally:

@@ -99,7 +99,9 @@ def _made(name: str, factory: Any) -> object:
     except TypeError as error:
         if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
             raise  # from inside: the traceback says where
-        raise BadRequest(f'"{name}" cannot be called: {error}', hint="expected an fdn.App, or a function without arguments") from None
+        raise BadRequest(
+            f'"{name}" cannot be called: {error}', hint="expected an fdn.App, or a function without arguments"
+        ) from None
 
 
 def _near(name: str) -> str:

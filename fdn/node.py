@@ -24,12 +24,14 @@ from fdn.errors import BadRequest, ConfigError, Error, NotFound, Overloaded
 from fdn.lifespans import Lifespans
 from fdn.messaging.awareness import KNOWS, OFFERS_BYTES_MAX, Awareness
 from fdn.messaging.calls import Caller, CallerStats
+from fdn.messaging.client_probe import ClientProbe
 from fdn.messaging.client_services import ClientServices
 from fdn.messaging.diagnostics import diagnostics
 from fdn.messaging.directory import OffersDirectory
 from fdn.messaging.dispatch import Dispatcher, DispatchStats
 from fdn.messaging.draining import DrainReport, DrainStage, Stage, drain
 from fdn.messaging.event_gateway import EventGateway
+from fdn.messaging.event_handlers import OrderedBy
 from fdn.messaging.events import Events, EventsStats
 from fdn.messaging.gateway import Gateway
 from fdn.messaging.injection import given
@@ -347,8 +349,9 @@ class Node:
             returns: The type of the result; None gives plain values.
             timeout: Seconds for everything; None takes `calls.timeout_s`. A tighter `fdn.deadline` wins.
             retry: Further tries elsewhere after errors that may pass; the call may then run more than once.
-            items: A request stream: any iterable or async iterable, taken as fast as the handler reads. Such a call is
-                made once, whatever `retry` says.
+            items: A request stream: any iterable or async iterable, taken as fast as the handler reads, and closed in
+                the end if it is a generator. A plain iterable that blocks holds up the loop. If it raises, so does this
+                call, and the handler is cancelled. Such a call is made once, whatever `retry` says.
 
         Raises:
             DeadlineExceeded: No answer in time; the work is cancelled over there.
@@ -414,7 +417,7 @@ class Node:
         Args:
             target: As for `call`.
             payload: As for `call`.
-            items: A request stream, sent while the reply is read: any iterable or async iterable.
+            items: A request stream as for `call`, sent while the reply is read.
             returns: The type of the items; None gives plain values.
             timeout: The longest silence, in seconds, before the first item and between two; None takes
                 `calls.timeout_s`. `fdn.deadline` bounds the whole.
@@ -494,6 +497,7 @@ class Node:
         policy: str = "wait",
         queue_max: int | None = None,
         concurrency: int = 1,
+        ordered_by: OrderedBy | None = None,
         timeout: float | None = None,
     ) -> Subscription[T]: ...
 
@@ -508,6 +512,7 @@ class Node:
         policy: str = "wait",
         queue_max: int | None = None,
         concurrency: int = 1,
+        ordered_by: OrderedBy | None = None,
         timeout: float | None = None,
     ) -> Subscription[Any]: ...
 
@@ -521,6 +526,7 @@ class Node:
         policy: str = "wait",
         queue_max: int | None = None,
         concurrency: int = 1,
+        ordered_by: OrderedBy | None = None,
         timeout: float | None = None,
     ) -> Subscription[T] | Subscription[Any]:
         """Get the events of a subject, or of all that match a pattern; `async for event in subscription`.
@@ -538,7 +544,10 @@ class Node:
                 to this node), `drop_oldest` or `drop_newest`.
             queue_max: None takes `events.queue_max`.
             concurrency: Events that an `async def` handler may work on at once; above 1 they only begin in order.
-            timeout: Seconds to wait for the members; None takes `events.subscribe_timeout_s`.
+            ordered_by: Then those with the same key are still handled one after the other: the name of an attribute of
+                the payload (or of a key, where it is a map; or of one of several parameters), or a function of the
+                handler's arguments.
+            timeout: Seconds to wait for the members; None takes `events.subscribe_timeout_s`, 0 does not wait.
 
         Raises:
             ConfigError: The pattern, policy, group or handler is not possible.
@@ -553,6 +562,7 @@ class Node:
             policy=policy,
             queue_max=queue_max,
             concurrency=concurrency,
+            ordered_by=ordered_by,
             decoder=decoder,
         )
         await self._events.announced(subscription, timeout)
@@ -771,11 +781,12 @@ class Node:
         self._caller = Caller(kept.node, self._data, self._directory, self._dispatcher, settings, self._loop, self._rng)
         self._streams = StreamCaller(self._caller, kept.node, settings, self._loop)
         self._closers.append(self._close_streams)
-        self._gateway = Gateway(self._caller, self._streams, kept.node, settings, self._loop)
+        self._client_probe = probe = ClientProbe(self._data.give_up, self._loop)
+        self._gateway = Gateway(self._caller, self._streams, probe, kept.node, settings, self._loop)
         self._closers.append(self._gateway.close)
         self._dispatcher.for_clients = self._gateway
         self._client_services = ClientServices(
-            self._dispatcher, self._streams, kept.node, settings, self._loop, self._announce, self._data.give_up
+            self._dispatcher, self._streams, probe, kept.node, settings, self._loop, self._announce, self._data.give_up
         )
         self._closers.append(self._client_services.close)
         self._data.handlers[Kind.CALL] = self._dispatcher.on_call
@@ -786,9 +797,8 @@ class Node:
         self._data.handlers[Kind.ITEM] = self._on_item
         self._data.handlers[Kind.END] = self._on_item
         self._data.on_stream_credit = self._on_stream_credit
-        self._data.on_peer_lost = self._caller.fail_peer
+        self._data.on_peer_lost = self._on_peer_lost
         self._data.on_caller_gone = self._dispatcher.on_caller_gone
-        self._data.on_client_gone = self._gateway.client_gone
         self._cast = self._caller.cast
         self._put_events_on_top(kept)
         if self._interceptors:
@@ -845,6 +855,10 @@ class Node:
         else:
             self._dispatcher.on_credit(origin, envelope)
 
+    def _on_peer_lost(self, node: str, reason: str) -> None:
+        self._caller.fail_peer(node, reason)
+        self._dispatcher.fail_streams(node, reason)
+
     @staticmethod
     def _by_channel(on_data: Handler, on_events: Handler) -> Handler:
         def handle(origin: Origin, envelope: Envelope, ticket: Ticket) -> None:
@@ -854,11 +868,13 @@ class Node:
         return handle
 
     def _on_client_session_closed(self, session: Session) -> None:
+        self._gateway.session_closed(session)
         self._event_gateway.session_closed(session)
         self._client_services.session_closed(session)
 
     async def _close_streams(self) -> None:
         self._streams.close()
+        self._client_probe.close()
 
     async def _send_cast(self, target: str, payload: Any) -> None:
         assert self._send is not None
@@ -925,7 +941,7 @@ class Node:
     def _encoded_offers(self) -> bytes:
         return encode_offers(msgspec.structs.replace(self._dispatcher.offers(), interests=self._events.interests()))
 
-    async def _announce(self, timeout_s: float) -> tuple[str, ...]:
+    async def _announce(self, timeout_s: float | None) -> tuple[str, ...]:
         size = len(self._encoded_offers())
         if size > OFFERS_BYTES_MAX:
             raise Overloaded(
@@ -933,7 +949,7 @@ class Node:
                 hint="prefer few subscriptions with wide patterns",
             )
         self._publish_offers()
-        return await self._host.run(self._awareness.wait_told(timeout_s)) if timeout_s > 0 else ()
+        return () if timeout_s is None else await self._host.run(self._awareness.wait_told(timeout_s))
 
     async def _caught_up(self) -> None:
         """On the control plane's loop: return when this one has taken over what it was handed before."""
@@ -1016,10 +1032,21 @@ class Node:
         self._check_running()
         if self._send is None:
             return await self._streams.open(target, payload, items, timeout_s)
-        opened: OpenCall = await compose_send(
-            self._interceptors, lambda out: self._streams.open(out.target, out.payload, items, timeout_s)
-        )(Outgoing(target, payload, is_call=True, timeout_s=timeout_s, is_stream=True))
-        return opened
+        opened: list[OpenCall] = []
+        chosen: OpenCall | None = None
+
+        async def last(out: Outgoing) -> OpenCall:
+            opened.append(await self._streams.open(out.target, out.payload, items, timeout_s))
+            return opened[-1]
+
+        outgoing = Outgoing(target, payload, is_call=True, timeout_s=timeout_s, is_stream=True)
+        try:
+            chosen = await compose_send(self._interceptors, last)(outgoing)
+        finally:  # an interceptor may fail, or be cancelled, behind `proceed`
+            for call in opened:
+                if call is not chosen:
+                    call.close()
+        return chosen
 
     async def _call_with_items(
         self, target: str, payload: Any, decoder: "msgspec.msgpack.Decoder[Any]", timeout: float | None, items: Items
@@ -1031,6 +1058,7 @@ class Node:
                 return decode(await call.only_body(timeout_s), decoder)
             finally:
                 call.close()
+                await call.wait_closed()
 
     @staticmethod
     def _check_timeout(timeout: float | None) -> None:

@@ -22,14 +22,14 @@ _OURS: Final = frozenset({"fdn", "transports", "topologies", "consensus", "tests
 _MODULES_OF_AN_APP: Final = frozenset({"app", "contracts", "greeter", "counter"})
 
 _APP: Final[Mapping[str, str]] = {
-    "README.md": '''# $name
+    "README.md": """# $name
 
     $$ fdn run $package.app:app
 
 runs one node, on the first free ports from 7400; again in another terminal, and the two find each other. Then, in a
 third:
 
-    $$ fdn request greeter.greet Ada
+    $$ fdn request greeter.greet '"Ada"'
     $$ fdn members
     $$ fdn service ls
 
@@ -44,7 +44,7 @@ While you write it: `fdn run $package.app:app --reload`. The tests: `pytest`.
 | `tests/` | whole nodes in one process, on a virtual clock |
 
 `fdn new service NAME` adds a service.
-''',
+""",
     "pyproject.toml": """[project]
 name = "$name"
 version = "0.1.0"
@@ -71,7 +71,7 @@ bind = "tcp://127.0.0.1:7400+"        # the + means: if taken, the next free gro
 join = ["tcp://127.0.0.1:7400"]       # the first node finds itself there, and waits for nobody
 """,
     "$package/__init__.py": '"""$name."""\n',
-    "$package/contracts.py": '''"""What can be called, and with what: services implement these, callers give them to `node.proxy`."""
+    "$package/contracts.py": '''"""What can be called: services implement these, callers give them to `node.proxy`."""
 
 from collections.abc import AsyncIterator
 from typing import Protocol
@@ -99,9 +99,10 @@ class Counter(Protocol):
 
     def names(self) -> AsyncIterator[str]: ...
 ''',
-    "$package/greeter.py": '''"""The service `greeter`: it keeps nothing, so that any number of nodes may share the work."""
+    "$package/greeter.py": '''"""The service `greeter`: it keeps nothing, so any number of nodes may share the work."""
 
 import fdn
+
 from $package.contracts import Counter, Greeter, Greeting
 
 
@@ -141,11 +142,12 @@ class CounterService(Counter):
         for name, _ in self._counts.most_common():
             yield name
 ''',
-    "$package/app.py": '''"""The app: what a node of $name serves, and does by itself. `fdn run $package.app:app` runs one."""
+    "$package/app.py": '''"""The app: what a node of $name serves, and does by itself."""
 
 import logging
 
 import fdn
+
 from $package.contracts import Counter
 from $package.counter import CounterService
 from $package.greeter import GreeterService
@@ -165,9 +167,10 @@ async def report(node: fdn.Node) -> None:
     _log.info("%d names are known here", known)
     await node.publish("$name.known", {"node": node.name, "names": known})
 ''',
-    "tests/test_$package.py": '''import fdn
+    "tests/test_$package.py": """import fdn
 import pytest
 from fdn.testing import Cluster, virtual
+
 from $package.app import app
 from $package.contracts import Counter, Greeter, Greeting
 
@@ -178,7 +181,8 @@ async def test_greets_and_counts() -> None:
         greeter = cluster[0].proxy(Greeter, "greeter")
         assert await greeter.greet("Ada") == Greeting("Hello, Ada!", 1)
         assert await greeter.greet("Ada") == Greeting("Hello, Ada!", 2)
-        assert [name async for name in cluster[0].proxy(Counter, "counter").names()] == ["Ada"]
+        names = cluster[0].proxy(Counter, "counter").names()
+        assert [name async for name in names] == ["Ada"]
 
 
 @virtual
@@ -199,7 +203,7 @@ async def test_every_node_reports() -> None:
             nodes.add(report.payload["node"])
             if len(nodes) == 2:
                 break
-''',
+""",
 }
 
 _SERVICE: Final[Mapping[str, str]] = {
@@ -221,9 +225,9 @@ class ${class_name}Service($class_name):
         """Answer with what was sent."""
         return text
 ''',
-    "tests/test_$module.py": '''from fdn.testing import Cluster, virtual
-from $package.app import app
-from $package.$module import $class_name
+    "tests/test_$module.py": """from fdn.testing import Cluster, virtual
+
+$imports
 
 
 @virtual
@@ -231,7 +235,7 @@ async def test_echo() -> None:
     async with Cluster(1, app=app) as cluster:
         $module = cluster[0].proxy($class_name, "$name")
         assert await $module.echo("hello") == "hello"
-''',
+""",
 }
 
 
@@ -273,7 +277,9 @@ def new_service(name: str, folder: Path, package: str = "") -> list[Path]:
     package = package or _only_package(folder)
     app = Path(package, "app.py")
     class_name = "".join(part.capitalize() for part in module.split("_"))
-    files = _fill(_SERVICE, Path(), name=name, package=package, module=module, class_name=class_name)
+    imported = {f"{package}.app": "app", f"{package}.{module}": class_name}
+    imports = "\n".join(f"from {source} import {what}" for source, what in sorted(imported.items()))
+    files = _fill(_SERVICE, Path(), name=name, package=package, module=module, class_name=class_name, imports=imports)
     taken = next((path for path in files if (folder / path).exists()), None)
     if taken is not None:
         raise Conflict(f"{folder / taken} is there already", hint="choose another name, or delete it")
@@ -294,7 +300,9 @@ def _module(name: str, taken: frozenset[str]) -> str:
             hint=f"use small letters and digits, with - or _ between, at most {_NAME_CHARACTERS_MAX} characters",
         )
     if keyword.iskeyword(module) or module in taken or module in sys.stdlib_module_names:
-        raise BadRequest(f'"{name}" is taken: Python, fdn or the app has a module "{module}"', hint="choose another name")
+        raise BadRequest(
+            f'"{name}" is taken: Python, fdn or the app has a module "{module}"', hint="choose another name"
+        )
     return module
 
 
@@ -328,12 +336,26 @@ def _with_service(source: str, module: str, class_name: str, name: str) -> str:
         for statement in body
         if isinstance(statement, ast.Expr) and ast.unparse(statement).startswith("app.service(")
     ]
-    imports = [statement for statement in body if isinstance(statement, ast.Import | ast.ImportFrom)]
     lines = source.splitlines()
     # From below, so that the upper place stays where it is.
     lines.insert((services or assigned)[-1].end_lineno or 0, f'app.service("{name}")({class_name})')
-    lines.insert(imports[-1].end_lineno or 0 if imports else 0, f"from {module} import {class_name}")
+    lines.insert(_place_of_import(body, module), f"from {module} import {class_name}")
     return "\n".join(lines) + "\n"
+
+
+def _place_of_import(body: list[ast.stmt], module: str) -> int:
+    """The line before which to import a module: in order among those of its package, else behind all imports."""
+    package = module.partition(".")[0]
+    imports = [statement for statement in body if isinstance(statement, ast.Import | ast.ImportFrom)]
+    siblings = [
+        statement
+        for statement in imports
+        if isinstance(statement, ast.ImportFrom) and (statement.module or "").partition(".")[0] == package
+    ]
+    earlier = [statement for statement in siblings if (statement.module or "") < module]
+    if siblings and not earlier:
+        return siblings[0].lineno - 1
+    return next((statement.end_lineno or 0 for statement in reversed(earlier or imports)), 0)
 
 
 def _fill(templates: Mapping[str, str], below: Path, **names: str) -> dict[Path, str]:

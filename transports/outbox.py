@@ -140,6 +140,11 @@ class Outbox(abc.ABC):
         if self._writable and not self._pass_ends:
             self._begin_pass()
 
+    @property
+    def has_credit(self) -> bool:
+        """See `Connection.has_credit`."""
+        return self._window.open
+
     def grant(self, messages: int, bytes_: int) -> None:
         """See `Connection.grant`."""
         self._window.grant(messages, bytes_)

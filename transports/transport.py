@@ -149,6 +149,10 @@ class Connection(Protocol):
     def full(self) -> bool:
         """Whether the queue has reached `outbox_messages_max` or `outbox_bytes_max`: a sender should `wait_room`."""
 
+    @property
+    def has_credit(self) -> bool:
+        """Whether the peer takes a further batch now; one that does not has not finished with what it has got."""
+
     def send(
         self, envelope: Envelope, deadline_at: float = 0.0, on_expired: Callable[[Envelope], None] | None = None
     ) -> None:

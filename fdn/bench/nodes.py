@@ -15,12 +15,12 @@ import msgspec
 
 from fdn.app import App
 from fdn.bench.figures import latency
-from fdn.bench.worker import exchange, until
+from fdn.bench.worker import exchange, orders_on_loop, until
 from fdn.node import Node
 from fdn.running import SWITCH_INTERVAL_S
 from fdn.settings import Settings
 
-__all__ = ("CLUSTER", "Sample", "receiver", "sender", "service_app")
+__all__ = ("CLUSTER", "Sample", "receiver", "run_loop", "sender", "service_app")
 
 CLUSTER: Final = "fdn-bench"
 _STILL_S: Final = 1.0  # without a further message for this long, the missing ones are lost
@@ -78,7 +78,7 @@ def receiver(endpoint: str) -> None:
         async with Node(service_app(), settings=Settings(name="receiver", cluster=CLUSTER, bind=endpoint)) as node:
             await asyncio.to_thread(exchange, {"endpoint": node.endpoint})
 
-    _run(run)
+    run_loop(run)
 
 
 def sender(endpoint: str, join: str) -> None:
@@ -87,16 +87,14 @@ def sender(endpoint: str, join: str) -> None:
     async def run() -> None:
         settings = Settings(name="sender", cluster=CLUSTER, bind=endpoint, join=(join,))
         async with Node(settings=settings) as node:
-            answer: Mapping[str, Any] = {}
-            # In a thread, so that the loop keeps turning between rounds.
-            while (order := await asyncio.to_thread(exchange, answer)) is not None:
-                answer = await _WORK[order.pop("order")](node, **order)
+            await orders_on_loop({}, lambda order: _WORK[order.pop("order")](node, **order))
 
-    _run(run)
+    run_loop(run)
 
 
-def _run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    sys.setswitchinterval(SWITCH_INTERVAL_S)  # as `fdn node run` does
+def run_loop(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run a worker's node as `fdn node run` runs one."""
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     asyncio.run(main())
 
 

@@ -5,6 +5,7 @@ streams, one JSON object a line each way, so that nothing of the control goes th
 ends when its standard input does: even SIGKILL of the measuring side leaves none behind.
 """
 
+import asyncio
 import contextlib
 import importlib
 import itertools
@@ -13,19 +14,23 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from fdn.errors import Error
 
-__all__ = ("ROLES", "Worker", "exchange", "main", "orders", "until")
+__all__ = ("ROLES", "Worker", "exchange", "main", "orders", "orders_on_loop", "until")
 
 # Role -> where it lives: a function of its arguments and of `exchange`.
 ROLES: Final[Mapping[str, str]] = {
+    "event-publisher": "fdn.bench.event_nodes:publisher",
+    "event-subscriber": "fdn.bench.event_nodes:subscriber",
     "node-receiver": "fdn.bench.nodes:receiver",
     "node-sender": "fdn.bench.nodes:sender",
     "raw-receiver": "fdn.bench.raw:receiver",
     "raw-sender": "fdn.bench.raw:sender",
+    "stream-client": "fdn.bench.stream_nodes:client",
+    "stream-server": "fdn.bench.stream_nodes:server",
 }
 _READY_S: Final = 30.0
 _END_S: Final = 3.0
@@ -38,16 +43,18 @@ class Worker:
 
     Args:
         role: Of `ROLES`.
+        program: What to start in place of this module: the command of a worker of somebody else's library, which speaks
+            the same lines.
         **arguments: For the role; plain values.
 
     Attributes:
         ready: What it said when it was ready.
     """
 
-    def __init__(self, role: str, **arguments: Any) -> None:
+    def __init__(self, role: str, program: Sequence[str] = (), **arguments: Any) -> None:
         self.role = role
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "fdn.bench.worker", role, json.dumps(arguments)],
+            [*(program or (sys.executable, "-m", "fdn.bench.worker")), role, json.dumps(arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             process_group=0,  # Ctrl-C is for the measuring side, which then ends this process
@@ -135,6 +142,15 @@ def orders(first_answer: Mapping[str, Any], carry_out: Callable[[dict[str, Any]]
     answer: Mapping[str, Any] = first_answer
     while (order := exchange(answer)) is not None:
         answer = carry_out(order)
+
+
+async def orders_on_loop(
+    first_answer: Mapping[str, Any], carry_out: Callable[[dict[str, Any]], Awaitable[Mapping[str, Any]]]
+) -> None:
+    """The same on an event loop, which keeps turning between orders."""
+    answer = first_answer
+    while (order := await asyncio.to_thread(exchange, answer)) is not None:
+        answer = await carry_out(order)
 
 
 def until(limit: int, seconds: float, step: int) -> Iterator[int]:

@@ -1,12 +1,15 @@
 """`fdn bench`: what this machine carries, beside bare pyzmq in the same run."""
 
+import json
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
 
 from fdn.cli.examples import examples
+from fdn.cli.exit_codes import ExitCode
 from fdn.cli.options import Invocation, duration, output_options, target_options
 from fdn.cli.output import Column, note
 from fdn.units import parse_size
@@ -24,10 +27,33 @@ def _size(text: str) -> int:
         raise click.BadParameter(str(error)) from None
 
 
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        numbers = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if not numbers or not all(1 <= number <= 1000 for number in numbers):
+        raise click.BadParameter(f"{text!r}: expected numbers from 1 to 1000, as in 1,5,50")
+    return numbers
+
+
 def _options(command: _Command) -> _Command:
     for option in (
+        click.option(
+            "--floor",
+            type=click.FloatRange(0.0),
+            default=0.8,
+            show_default=True,
+            help="The ratio to --baseline below which a rate is too low.",
+        ),
+        click.option(
+            "--baseline",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="Compare the rates with those that --save wrote; exit 10 if one is too low.",
+        ),
+        click.option("--save", type=click.Path(path_type=Path), metavar="FILE", help="Write the result there as JSON."),
         click.option("--transport", type=click.Choice(["tcp", "ipc"]), default="tcp", show_default=True),
-        click.option("--handler", type=click.Choice(list(_HANDLERS)), default="both", show_default=True),
         click.option(
             "--count", type=click.IntRange(1), help="Messages for each figure, over all rounds, in place of a duration."
         ),
@@ -41,15 +67,19 @@ def _options(command: _Command) -> _Command:
     return command
 
 
+_handler_option = click.option("--handler", type=click.Choice(list(_HANDLERS)), default="both", show_default=True)
+
+
 @examples("fdn bench cast", "fdn bench call --json")
 @click.group("bench")
 def command() -> None:
-    """Measure casts and calls, beside bare pyzmq."""
+    """Measure casts and calls beside bare pyzmq, events, streams, and what a blocked node does to the others."""
 
 
 @examples("fdn bench cast", "fdn bench cast --size 1KiB --duration 10s --json")
 @command.command("cast")
 @_options
+@_handler_option
 @click.option("--size", type=_size, default="100", show_default=True, help="Bytes of data in each message.")
 @click.pass_obj
 def cast(invocation: Invocation, /, **options: Any) -> None:
@@ -60,12 +90,15 @@ def cast(invocation: Invocation, /, **options: Any) -> None:
     """
     from fdn.bench.cast import measure_cast
 
-    _report(invocation, measure_cast(_plan(invocation, **options)), ("messages_per_s", "sent", "lost", "wire_bytes"))
+    keep = _Keep.out_of(options)
+    result = measure_cast(_plan(invocation, **options))
+    keep.emit(invocation, result, lambda: _report(invocation, result, ("messages_per_s", "sent", "lost", "wire_bytes")))
 
 
 @examples("fdn bench call", "fdn bench call --transport ipc --handler async")
 @command.command("call")
 @_options
+@_handler_option
 @click.option("--size", type=_size, default="64", show_default=True, help="Bytes of data, there and back.")
 @click.option("--in-flight", type=click.IntRange(1, 65536), default=256, show_default=True, help="Calls at once.")
 @click.pass_obj
@@ -77,7 +110,78 @@ def call(invocation: Invocation, /, **options: Any) -> None:
     """
     from fdn.bench.call import measure_call
 
-    _report(invocation, measure_call(_plan(invocation, **options)), ("calls_per_s", "p50_us", "p99_us"))
+    keep = _Keep.out_of(options)
+    result = measure_call(_plan(invocation, **options))
+    keep.emit(invocation, result, lambda: _report(invocation, result, ("calls_per_s", "p50_us", "p99_us")))
+
+
+@examples("fdn bench events", "fdn bench events --subscribers 1,10 --form iterator --json")
+@command.command("events")
+@_options
+@click.option(
+    "--subscribers", type=_numbers, default="1,5,50", show_default=True, metavar="N,N", help="Subscriptions, in turn."
+)
+@click.option(
+    "--form",
+    type=click.Choice(["iterator", "callback", "function", "all"]),
+    default="all",
+    show_default=True,
+    help="How they read: async for, an async def handler, a plain def.",
+)
+@click.option(
+    "--processes",
+    type=click.IntRange(1, 64),
+    default=2,
+    show_default=True,
+    help="Over how many processes, a node each, the subscriptions are spread.",
+)
+@click.option("--size", type=_size, default="100", show_default=True, help="Bytes of data in each event.")
+@click.pass_obj
+def events(invocation: Invocation, /, form: str, **options: Any) -> None:
+    """Publish from one node to subscriptions on others, and count what arrives in them.
+
+    events_per_s is over all subscriptions, from the first publish to the last arrival. All numbers and forms take turns
+    in five rounds, and medians are reported; with --json, every round.
+    """
+    from fdn.bench.events import FORMS, EventPlan, measure_events
+
+    keep = _Keep.out_of(options)
+    forms = FORMS if form == "all" else (form,)
+    plan = _plan(invocation, EventPlan, forms=forms, **options)
+    result = measure_events(plan)
+    keys = ("events_per_s", "lowest", "highest", "publisher_us", "subscriber_us", "lost")
+    columns = (Column("subscribers"), Column("form"), *(Column(key, show=_number) for key in keys))
+    keep.emit(invocation, result, lambda: invocation.emit(result["rows"], *columns))
+    if not invocation.is_json:
+        note(
+            f"{plan.size} bytes over {plan.transport}, subscriptions on {plan.processes} node(s) of their own; medians, "
+            "lowest and highest of 5 interleaved rounds; _us: processor time for an event published, or received"
+        )
+
+
+@examples("fdn bench stream", "fdn bench stream --size 1KiB --save stream.json")
+@command.command("stream")
+@_options
+@click.option("--size", type=_size, default="100", show_default=True, help="Bytes of data in each item.")
+@click.pass_obj
+def stream(invocation: Invocation, /, **options: Any) -> None:
+    """Read a streamed reply by `async for` and in two forms of a callback, and send a request stream.
+
+    The callbacks are there to compare with: an async function that is awaited for each item, and a plain one that is
+    run where it arrives. All take turns in five rounds, and medians are reported.
+    """
+    from fdn.bench.stream import measure_stream
+
+    keep = _Keep.out_of(options)
+    result = measure_stream(_plan(invocation, **options))
+    kinds = ("callback", "function", "request")
+    rows = [{"what": "iterator", **result}, *({"what": kind, **result[kind]} for kind in kinds)]
+    keys = ("items_per_s", "lowest", "highest", "client_us")
+    columns = (Column("what", " "), *(Column(key, show=_number) for key in keys))
+    keep.emit(invocation, result, lambda: invocation.emit(rows, *columns))
+    if not invocation.is_json:
+        ratios = f"{result['iterator_to_callback']:.2f} of a callback's, {result['iterator_to_function']:.2f} of a function's"
+        note(f"the iterator's rate is {ratios}; client_us: processor time of the client for an item")
 
 
 @examples("fdn bench stall", "fdn bench stall --json")
@@ -132,7 +236,44 @@ def _own_processes_only(invocation: Invocation) -> None:
         )
 
 
-def _plan(invocation: Invocation, *, duration: float, handler: str, **options: Any) -> Any:
+class _Keep:
+    """What becomes of a result besides being printed."""
+
+    def __init__(self, save: Path | None, baseline: dict[str, Any] | None, floor: float) -> None:
+        self._save = save
+        self._baseline = baseline
+        self._floor = floor
+
+    @classmethod
+    def out_of(cls, options: dict[str, Any]) -> "_Keep":
+        """Take the options of `_options` that are not the plan's out of all of them."""
+        from fdn.bench.baseline import load
+
+        save, baseline, floor = (options.pop(name) for name in ("save", "baseline", "floor"))
+        return cls(save, None if baseline is None else load(baseline), floor)
+
+    def emit(self, invocation: Invocation, result: dict[str, Any], show: Callable[[], None]) -> None:
+        from fdn.bench.baseline import compare
+
+        if self._save is not None:
+            self._save.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        rows = None if self._baseline is None else compare(result, self._baseline)
+        if invocation.is_json:
+            invocation.emit(result if rows is None else {**result, "baseline": rows})
+        else:
+            show()
+        for row in rows or ():
+            if not invocation.is_json:
+                note(f"{row['figure']}: {row['before']:,.0f} before, {row['now']:,.0f} now ({row['ratio']:.2f})")
+        if any(row["ratio"] < self._floor for row in rows or ()):
+            raise click.exceptions.Exit(ExitCode.TARGET_MISSED)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.2f}" if isinstance(value, float) and value < 1000 else f"{value:,.0f}"
+
+
+def _plan(invocation: Invocation, kind: Any = None, *, duration: float, handler: str = "both", **options: Any) -> Any:
     from fdn.bench.plan import ANSWER_S, Plan
 
     _own_processes_only(invocation)
@@ -141,13 +282,10 @@ def _plan(invocation: Invocation, *, duration: float, handler: str, **options: A
     if not 1 <= options["size"] <= 1024 * 1024:
         raise click.BadParameter(f"{options['size']} bytes: expected 1 to 1MiB", param_hint="--size")
     say = note if sys.stderr.isatty() else lambda text: None
-    return Plan(duration_s=duration, handlers=_HANDLERS[handler], say=say, **options)
+    return (kind or Plan)(duration_s=duration, handlers=_HANDLERS[handler], say=say, **options)
 
 
 def _report(invocation: Invocation, result: dict[str, Any], keys: tuple[str, ...]) -> None:
-    if invocation.is_json:
-        invocation.emit(result)
-        return
     rows = [{"what": f"fdn, {result['handler']} handler", **result}]
     rows += [{"what": "fdn, async handler", **result["async"]}] if "async" in result else []
     rows += [{"what": "bare pyzmq", **result["raw"]}]

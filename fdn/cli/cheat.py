@@ -41,6 +41,7 @@ TOPICS: Final[Mapping[str, tuple[Recipe, ...]]] = {
             "stream items into a call; a streamed reply is printed item by item",
             "fdn request sum --items numbers.ndjson",
         ),
+        Recipe("serve a name from the shell", "fdn reply text.upper --command 'tr a-z A-Z'"),
         Recipe("which nodes of a service answer, and how fast", "fdn service ping math"),
         Recipe("what each has been asked", "fdn service stats math"),
     ),

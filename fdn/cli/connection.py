@@ -16,8 +16,12 @@ __all__ = ("ask", "connected", "find_member", "member_client", "members_of", "no
 
 
 @contextlib.contextmanager
-def connected(invocation: Invocation) -> Iterator["Client"]:
+def connected(invocation: Invocation, *, reconnect: bool = False) -> Iterator["Client"]:
     """A client of the first target that answers; `--timeout` bounds all attempts together.
+
+    Args:
+        invocation: What the options say.
+        reconnect: Go on with another member when that one is lost: for what runs until Ctrl-C.
 
     Raises:
         Unreachable: None does. Names every target, and why.
@@ -32,7 +36,7 @@ def connected(invocation: Invocation) -> Iterator["Client"]:
     for index, target in enumerate(targets):
         # One that is silent must leave time for those behind it.
         share_s = (give_up_at - time.monotonic()) / (len(targets) - index)
-        client = Client(target, cluster=settings.cluster, timeout=max(share_s, 0.01), reconnect=False)
+        client = Client(target, cluster=settings.cluster, timeout=max(share_s, 0.01), reconnect=reconnect)
         try:
             client.connect()
         except (Unreachable, DeadlineExceeded, ConfigError, VersionMismatch) as error:

@@ -65,7 +65,10 @@ def command(
         raise click.UsageError("say what to reply: BODY, --echo or --command")
     answer = Command(line).answer if line is not None else _constant(read_body(body)) if body is not None else _echo
     desk = _Desk(invocation, answer, count)
-    with connected(invocation) as client, client.serve(name, desk.handle, concurrency=concurrency) as service:
+    with (
+        connected(invocation, reconnect=True) as client,
+        client.serve(name, desk.handle, concurrency=concurrency) as service,
+    ):
         note(f"serving {name} at {client.node['name']}")
         desk.wait(service)
 

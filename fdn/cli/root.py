@@ -36,6 +36,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "request": ("fdn.cli.request", "Call a service; short for `fdn service call`."),
     "pub": ("fdn.cli.pub", "Publish events."),
     "sub": ("fdn.cli.sub", "Print the events of a subject or pattern, as they come."),
+    "reply": ("fdn.cli.reply", "Serve NAME (a service.method, or a plain name) until Ctrl-C."),
     "channel": ("fdn.cli.channel", "Show the channels of a node, and what goes over them."),
     "rtt": ("fdn.cli.rtt", "Measure round trips to the other nodes, by channel."),
     "reachability": ("fdn.cli.reachability", "Ask every living member whom it reaches."),

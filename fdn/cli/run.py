@@ -98,7 +98,7 @@ def _bind(settings: Settings, number: int) -> str:
 
 
 def _watched(folders: Sequence[Path]) -> list[Path]:
-    """Where to look for changes: here, if the source is here or below, for `fdn.toml` and what lies beside; else there."""
+    """Where to look for changes: here, where the source is here or below, for `fdn.toml` lies here too; else there."""
     here = Path.cwd().resolve()
     if any(folder == here or here in folder.parents for folder in folders):
         return [here]

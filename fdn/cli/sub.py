@@ -36,7 +36,7 @@ def command(invocation: Invocation, /, subject: str, queue: str, count: int | No
     runs until Ctrl-C, or until --count events have come; events that come faster than they are read are dropped, and
     counted in `missed`.
     """
-    with connected(invocation) as client:
+    with connected(invocation, reconnect=True) as client:
         subscription = client.subscribe(subject, queue=queue)
         note(f"subscribed to {subject} at {client.node['name']}")
         if subscription.unaware:

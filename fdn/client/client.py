@@ -16,6 +16,7 @@ from fdn.client.core import Core, Run, Stop
 from fdn.client.inbox import ClientEvent, Inbox
 from fdn.client.pending import Pending, ReplyStream
 from fdn.client.serving import Job, Service
+from fdn.client.signals import Wait
 from fdn.client.verbs import END, FOREVER, Steps, Verbs
 from fdn.client.wires import Wires
 from fdn.errors import BadRequest, ConfigError, Error
@@ -315,17 +316,31 @@ class Client:
         loop = self._bind()
         try:
             while True:
-                try:
-                    wait = next(steps)
-                except StopIteration as done:
-                    result: T = done.value
-                    return result
-                finally:
-                    self._pump_soon()
-                await _until(loop, wait.signal, wait.until)
+                await self._wait(loop, next(steps))
+        except StopIteration as done:
+            result: T = done.value
+            return result
         finally:
             steps.close()
             self._pump_soon()
+
+    async def _wait(self, loop: "asyncio.AbstractEventLoop", wait: Wait) -> None:
+        """Send what is to be sent, and return when the signal fires, or the time has come."""
+        future = loop.create_future()
+
+        def wake() -> None:
+            if not future.done():
+                future.set_result(None)
+
+        timer = None if wait.until == FOREVER else loop.call_later(max(0.0, wait.until - time.monotonic()), wake)
+        wait.signal.add(wake)  # before sending, which may make it fire
+        self._pump_soon()
+        try:
+            await future
+        finally:
+            wait.signal.discard(wake)
+            if timer is not None:
+                timer.cancel()
 
     def _now(self, act: Callable[..., T], *arguments: Any) -> T:
         """What needs no waiting."""
@@ -651,24 +666,6 @@ class ClientService:
             Error: The node has ended it, or is lost and the client does not reconnect.
         """
         await self._client._do(self._client._verbs.ended(self._service))
-
-
-async def _until(loop: "asyncio.AbstractEventLoop", signal: Any, until: float) -> None:
-    """Return when the signal fires, or then."""
-    future = loop.create_future()
-
-    def wake() -> None:
-        if not future.done():
-            future.set_result(None)
-
-    timer = loop.call_later(max(0.0, until - time.monotonic()), wake) if until != FOREVER else None
-    signal.add(wake)
-    try:
-        await future
-    finally:
-        signal.discard(wake)
-        if timer is not None:
-            timer.cancel()
 
 
 async def _end_task(task: "asyncio.Task[None]") -> None:

@@ -117,7 +117,8 @@ def headers_of(headers: Mapping[str, str] | None) -> Mapping[str, str]:
     Raises:
         BadRequest: They are no map from str to str.
     """
-    for key, value in (headers or {}).items():
+    untyped: Mapping[Any, Any] = headers or {}
+    for key, value in untyped.items():
         if not isinstance(key, str) or not isinstance(value, str):
             raise BadRequest(f"header {key!r}: {value!r}", hint="headers are a map from str to str")
     return headers or {}

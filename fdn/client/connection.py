@@ -21,7 +21,7 @@ from fdn.client.outbox import Credit, Outbox
 from fdn.client.signals import Signal
 from fdn.errors import ConfigError, Error, Unreachable, VersionMismatch
 
-__all__ = ("CHANNELS", "Connection", "Dial", "Hang", "Link", "Owner", "Phase")
+__all__ = ("CHANNELS", "Connection", "Dial", "Hang", "Link", "Owner", "Phase", "Tell")
 
 CHANNELS: Final = ("coordination", "data", "events")
 _VERSIONS: Final = (1, 1)
@@ -50,6 +50,13 @@ class Hang(NamedTuple):
 
     channel: str
     farewell: bytes | None
+
+
+class Tell(NamedTuple):
+    """For the log: the node was lost (a warning), or found again."""
+
+    text: str
+    is_warning: bool
 
 
 class Link:
@@ -148,7 +155,7 @@ class Connection:
         reconnect: bool,
         epoch: int,
         owner: Owner,
-        emit: Callable[[Dial | Hang], object],
+        emit: Callable[[Dial | Hang | Tell], object],
     ) -> None:
         self.addresses = addresses
         self.timeout_s = timeout_s
@@ -190,7 +197,7 @@ class Connection:
     def failure(self) -> Error:
         """Why the last round failed; a new instance each time, for it is raised in many places."""
         if not self._failures:
-            return Unreachable(f"no node has answered at {self.endpoint} yet", hint="allow more time")
+            return _silence(self.endpoint)
         if len(self._failures) == 1:
             only = self._failures[0]
             return type(only)(only.message, hint=only.hint)
@@ -335,6 +342,8 @@ class Connection:
             self._failures = []
             link.on_welcome(pair_of(body.get("credit")) or (0, 0))
             self.addresses.on_connected()
+            if self.connected > 1:
+                self._emit(Tell(f"connected to {where}", is_warning=False))
             self._announce(link, now)
 
     def _announce(self, link: Link, now: float) -> None:
@@ -353,6 +362,8 @@ class Connection:
             self._pause(now)
         else:
             self._begin_round(now)
+        if self._reconnect:
+            self._emit(Tell(f"{why}; trying {len(self.addresses.round())} addresses", is_warning=True))
         self.changed.fire()
 
     def _give_up(self, error: Error, now: float) -> None:
@@ -374,9 +385,10 @@ def _silence(endpoint: str, why: str = "") -> Unreachable:
 
 def _identity(welcome: Mapping[str, Any]) -> dict[str, Any] | None:
     """The node's identity, if it tells where its channels are."""
-    match welcome.get("identity"):
-        case {"endpoints": {"coordination": str(), "data": str(), "events": str()}, **others}:
-            return {"endpoints": welcome["identity"]["endpoints"], **others}
+    identity: Any = welcome.get("identity")
+    match identity:
+        case {"endpoints": {"coordination": str(), "data": str(), "events": str()}}:
+            return dict(identity)
     return None
 
 

@@ -300,11 +300,11 @@ class Verbs:
         """The channel, ready and with room; connects if need be."""
         failed_rounds = self._connection.failed_rounds
         while True:
+            if self._connection.failed_rounds != failed_rounds and self._connection.fails_fast:
+                raise self._connection.failure()  # before anything begins anew
             link = self._connection.want(channel, self._clock())
             if link.ready and not link.outbox.full:
                 return link
-            if self._connection.failed_rounds != failed_rounds and self._connection.fails_fast:
-                raise self._connection.failure()
             if self._clock() >= deadline_at:
                 if link.ready:
                     raise DeadlineExceeded(

@@ -9,7 +9,7 @@ from typing import Final
 
 import zmq
 
-from fdn.client.connection import Dial, Hang, Link
+from fdn.client.connection import Dial, Hang, Link, Tell
 from fdn.client.core import Core, Run, Stop
 
 __all__ = ("Wires",)
@@ -176,6 +176,8 @@ class Wires:
                         self._dial(channel, endpoint)
                     case Hang(channel, farewell):
                         self._hang(channel, farewell, _LINGER_MS if farewell else 0)
+                    case Tell():
+                        _tell(effect)
                     case Run():
                         self._run(effect)
                     case Stop():
@@ -207,6 +209,13 @@ class Wires:
             except zmq.ZMQError:
                 pass  # the peer is gone or full: there is nobody to say goodbye to
         wire.close(linger_ms)
+
+
+def _tell(effect: Tell) -> None:
+    import logging  # here, because it takes a fifth of the time that importing a client may take
+
+    log = logging.getLogger("fdn.client")
+    log.log(logging.WARNING if effect.is_warning else logging.INFO, "%s", effect.text)
 
 
 def _events(socket: "zmq.Socket[bytes]") -> int:

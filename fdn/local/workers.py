@@ -99,6 +99,10 @@ class Worker:
             await asyncio.wait(self.pumps, timeout=_LAST_WORDS_S)
         return status
 
+    def why(self, status: int) -> Error:
+        """Why it did not become ready."""
+        return self.error or Error(f"worker {self.name} {describe_end(status)} before it was ready")
+
     def send(self, number: signal.Signals) -> None:
         if self.runs:
             assert self.process is not None
@@ -152,7 +156,9 @@ class Workers:
                 errors = await asyncio.to_thread(syntax_errors, changed)
                 if errors:
                     self._note("\n".join(errors))
-                    self._note(f"{names} changed and cannot be read; the workers stay as they are until the next change")
+                    self._note(
+                        f"{names} changed and cannot be read; the workers stay as they are until the next change"
+                    )
                     continue
                 self._note(f"{names} changed: the workers are replaced")
                 reporter.cancel()
@@ -233,7 +239,9 @@ class Workers:
 
     async def _start(self, worker: Worker) -> None:
         seeds = [*self._order.seeds]
-        seeds += [other.ready["endpoint"] for other in self.workers if other is not worker and other.runs and other.ready]
+        seeds += [
+            other.ready["endpoint"] for other in self.workers if other is not worker and other.runs and other.ready
+        ]
         joins = [part for seed in seeds for part in ("--join", seed)] or ["--alone"]
         worker.ready, worker.error = {}, None
         try:
@@ -263,7 +271,7 @@ class Workers:
             worker.pumps.append(asyncio.create_task(_copy(process.stdout)))
         if not line:
             status = await worker.ended()
-            raise worker.error or Error(f"worker {worker.name} {describe_end(status)} before it was ready")
+            raise worker.why(status)
         worker.ready = json.loads(line)
 
 

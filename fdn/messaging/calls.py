@@ -48,10 +48,21 @@ class CallerStats:
     cancelled: int
     retried: int
     stray_answers: int  # answers to no call of ours, late ones included, or from a node that was not asked
+    streams: int  # calls with streams that are open now
+    overruns: int  # items of streamed replies past what was granted
 
 
 class OpenCalls(Protocol):
-    """Calls with streams, which share our ids: what comes in and is none of ours may be theirs."""
+    """Calls with streams, which share our ids: what comes in and is none of ours may be theirs.
+
+    Attributes:
+        overruns: Items that came past what was granted.
+    """
+
+    overruns: int
+
+    @property
+    def count(self) -> int: ...
 
     def on_reply(self, origin: Origin, envelope: Envelope) -> bool: ...
 
@@ -275,14 +286,17 @@ class Caller:
             if pause:
                 await self.pause(pause)
 
-    async def way(self, target: str, deadline_at: float) -> Way:
+    async def way(self, target: str, deadline_at: float, tried: Sequence[str] = ()) -> Way:
         """The way to one of the nodes that offer `target`, with room for a message.
+
+        Args:
+            tried: Nodes to be asked only if there is no other.
 
         Raises:
             As `cast`.
         """
         route = self._directory.route(target)
-        node, connection = await self._reach(route, route.next(), (), deadline_at)
+        node, connection = await self._reach(route, route.next_but(tried), tried, deadline_at)
         if connection is None:
             return Way(route.to, node, None, self._deliver_here, lambda: _HereOutlet(self._deliver_here))
         if connection.full:
@@ -349,6 +363,8 @@ class Caller:
             cancelled=self._n_cancelled,
             retried=self._n_retried,
             stray_answers=self._n_stray,
+            streams=self.streams.count,
+            overruns=self.streams.overruns,
         )
 
     # -- the data plane calls these
@@ -376,7 +392,7 @@ class Caller:
         pending.future.set_exception(error)
 
     def count_stray(self, origin: Origin, envelope: Envelope) -> None:
-        """An ITEM came in that belongs to no open stream: a plain call's, perhaps, which did not expect one."""
+        """An ITEM or END came in that belongs to no open stream: a plain call's, perhaps, which expected neither."""
         pending = self._pending.get(envelope.id)
         if pending is None or pending.node != origin.peer or pending.future.done() or origin.is_client:
             self._n_stray += 1

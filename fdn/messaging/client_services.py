@@ -1,24 +1,27 @@
 """Services of clients: this node offers them in the client's stead, and passes calls on.
 
-Several clients may serve one name; a call goes to the one with the least under way. A client that dies says nothing,
-and libzmq tells of it only when something is sent: so each that serves is sent a word without meaning now and then.
-Wire format: spec 0001, section 4.7.
+Several clients may serve one name; a call goes to the one with the least under way. Wire format: spec 0001, section
+4.7.
 """
 
 import asyncio
+import collections
 import dataclasses
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
 import msgspec
 
+from fdn.context import current_meta
 from fdn.errors import BadRequest, Error, NotFound, Overloaded, Unreachable, to_wire
-from fdn.messaging.dispatch import CallJob, Dispatcher, RequestItems
+from fdn.messaging.client_probe import ClientProbe
+from fdn.messaging.dispatch import CallJob, Dispatcher
 from fdn.messaging.payloads import encode
 from fdn.messaging.relay import relay
+from fdn.messaging.request_items import RequestItems
 from fdn.messaging.services import Service
-from fdn.messaging.stream_calls import StreamCaller
+from fdn.messaging.stream_calls import OpenCall, StreamCaller
 from fdn.runtime.data_plane import Origin, Ticket
 from fdn.runtime.sessions import Session
 from fdn.settings import Settings
@@ -27,7 +30,6 @@ from transports.wire.envelope import Envelope, Kind, MetaKey
 __all__ = ("ClientServices", "Serving")
 
 _log = logging.getLogger(__name__)
-_PROBE_S: Final = 1.0  # between two words to a client that serves
 _YEAR_S: Final = 86_400.0 * 365
 _raw = msgspec.msgpack.Decoder(msgspec.Raw)
 
@@ -51,28 +53,39 @@ _serving_decoder = msgspec.msgpack.Decoder(Serving | None)
 
 @dataclasses.dataclass(slots=True, eq=False)
 class _Provider:
-    """One client that serves one name."""
+    """One client that serves one name.
+
+    Attributes:
+        running: Calls that it has, and what is on its way to it.
+        calls: Those that it is to answer.
+    """
 
     session: Session
     number: int
     concurrency: int
     running: int = 0
+    calls: set[OpenCall] = dataclasses.field(default_factory=set)
 
 
 class _Served:
     """One name, and the clients that serve it."""
 
-    __slots__ = ("freed", "providers")
+    __slots__ = ("providers", "waiting")
 
     def __init__(self) -> None:
         self.providers: list[_Provider] = []
-        self.freed: list[asyncio.Future[None]] = []  # who waits until a provider has room
+        self.waiting: collections.deque[asyncio.Future[None]] = collections.deque()  # until a provider has room
 
-    def wake(self) -> None:
-        freed, self.freed = self.freed, []
-        for waiter in freed:
+    def wake_one(self) -> None:
+        while self.waiting:
+            waiter = self.waiting.popleft()
             if not waiter.done():
                 waiter.set_result(None)
+                return
+
+    def wake_all(self) -> None:
+        while self.waiting:
+            self.wake_one()
 
 
 class ClientServices:
@@ -87,6 +100,7 @@ class ClientServices:
         self,
         dispatcher: Dispatcher,
         streams: StreamCaller,
+        probe: ClientProbe,
         node: str,
         settings: Settings,
         loop: asyncio.AbstractEventLoop,
@@ -95,6 +109,7 @@ class ClientServices:
     ) -> None:
         self._dispatcher = dispatcher
         self._streams = streams
+        self._probe = probe
         self._node = node
         self._loop = loop
         self._announce = announce
@@ -105,7 +120,6 @@ class ClientServices:
         self._served: dict[str, _Served] = {}
         self._by_number: dict[tuple[Session, int], str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._probe: asyncio.TimerHandle | None = None
 
     def on_subscribe(self, origin: Origin, envelope: Envelope, ticket: Ticket) -> None:
         """A client wants to serve."""
@@ -132,9 +146,7 @@ class ClientServices:
             self._remove(*key)
 
     async def close(self) -> None:
-        """Stop probing, and give up what is under way."""
-        if self._probe is not None:
-            self._probe.cancel()
+        """Give up what is under way."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -154,24 +166,30 @@ class ClientServices:
             )
         served = self._served.get(name)
         if served is None:
-            served = _Served()
-            service = Service(
-                name,
-                _elsewhere,
-                version=serving.version,
-                capabilities=serving.capabilities,
-                concurrency=self._under_way_max,
-                mailbox_max=self._under_way_max,
-            )
-            for method in service.methods.values():
-                method.relay = lambda job, served=served: self._relay(served, job)
-            self._dispatcher.add(service)
-            self._served[name] = served
+            served = self._offer(name, serving)
         served.providers.append(_Provider(session, number, serving.concurrency))
         self._by_number[session, number] = name
-        served.wake()
-        if self._probe is None:
-            self._probe = self._loop.call_later(_PROBE_S, self._probe_all)
+        self._probe.watch(session)
+        served.wake_all()
+
+    def _offer(self, name: str, serving: Serving) -> _Served:
+        served = _Served()
+
+        def relay_job(job: Any) -> Coroutine[Any, Any, object]:
+            return self._relay(served, job)
+
+        service = Service(
+            name,
+            _elsewhere,
+            version=serving.version,
+            capabilities=serving.capabilities,
+            concurrency=self._under_way_max,
+            mailbox_max=self._under_way_max,
+            relay=relay_job,
+        )
+        self._dispatcher.add(service)
+        self._served[name] = served
+        return served
 
     async def _tell(self, session: Session, number: int) -> None:
         try:
@@ -186,65 +204,80 @@ class ClientServices:
         name = self._by_number.pop((session, number), None)
         if name is None:
             return
+        self._probe.release(session)
         served = self._served[name]
-        served.providers = [p for p in served.providers if p.session is not session or p.number != number]
+        provider = next(p for p in served.providers if p.session is session and p.number == number)
+        served.providers.remove(provider)
         gone = Unreachable(f"client {session.peer} serves {name} no longer", hint="call again", maybe_carried_out=True)
-        if not any(key[0] is session for key in self._by_number):
-            self._streams.fail_peer(session, gone)
-        served.wake()
-        if not served.providers:
-            del self._served[name]
-            self._start(self._withdraw(name))
+        for call in list(provider.calls):
+            self._streams.fail(call, gone)
+        if served.providers:
+            return
+        served.wake_all()  # they find that there is nobody
+        del self._served[name]
+        # At once, so that the next who serves the name finds it free; what is under way ends behind that.
+        self._start(self._withdraw(name, self._dispatcher.remove(name)))
 
-    async def _withdraw(self, name: str) -> None:
+    async def _withdraw(self, name: str, ending: Coroutine[Any, Any, None]) -> None:
         try:
-            await self._dispatcher.remove(name)
             await self._announce(0.0)
         except Error as error:
             _log.warning("%s, which a client served, could not be withdrawn: %s", name, error)
-
-    def _probe_all(self) -> None:
-        self._probe = None
-        for session in {key[0]: None for key in self._by_number}:
-            if not session.listener.send(session.source, _MEANINGLESS):
-                self._give_up(session, "nothing can be sent to it")
-        if self._by_number:
-            self._probe = self._loop.call_later(_PROBE_S, self._probe_all)
+        await ending
 
     # -- one call
 
     async def _relay(self, served: _Served, job: Any) -> object:
-        envelope, incoming = job.envelope, getattr(job, "incoming", None)
+        envelope = job.envelope
         meta = {int(MetaKey.ORIGIN): job.origin.peer}
         while True:
             provider = await self._pick(served, envelope.to)
-            session = provider.session
             provider.running += 1
             try:
-                if not isinstance(job, CallJob) or job.sender is None:
-                    if not session.listener.send(
-                        session.source, Envelope(Kind.CAST, envelope.to, 0, 0, meta, envelope.body)
-                    ):
-                        self._give_up(session, "nothing can be sent to it")
-                        continue
-                    return None
-                items = None if incoming is None else RequestItems(incoming, _raw)
-                try:
-                    call = self._streams.open_to_client(
-                        session, envelope.to, envelope.body, items, meta, job.deadline_at
-                    )
-                except Unreachable:
-                    self._give_up(session, "nothing can be sent to it")
-                    continue
-                if incoming is not None:
-                    incoming.open()
-                left_s = job.deadline_at - self._loop.time() if job.deadline_at else _YEAR_S
-                return await relay(call, job.sender, left_s, lambda error: encode(to_wire(error, node=self._node)))
+                if isinstance(job, CallJob) and job.sender is not None:
+                    return await self._pass_on(provider, job, meta)
+                await self._pass_cast(provider, envelope, meta, job.deadline_at)
+                return None
+            except _Untaken:
+                self._give_up(provider.session, "it takes nothing")
             finally:
                 provider.running -= 1
-                served.wake()
+                served.wake_one()
+
+    async def _pass_on(self, provider: _Provider, job: CallJob, meta: dict[int, Any]) -> object:
+        envelope, incoming, sender = job.envelope, job.incoming, job.sender
+        assert sender is not None
+        items = None if incoming is None else RequestItems(incoming, _raw)
+        try:
+            call = await self._streams.open_to_client(
+                provider.session, envelope.to, envelope.body, items, meta, job.deadline_at
+            )
+        except Unreachable as untaken:
+            raise _Untaken from untaken
+        provider.calls.add(call)
+        try:
+            if incoming is not None:
+                incoming.open()
+            left_s = job.deadline_at - self._loop.time() if job.deadline_at else _YEAR_S
+            return await relay(call, sender, left_s, lambda error: encode(to_wire(error, node=self._node)))
+        finally:
+            provider.calls.discard(call)
+
+    async def _pass_cast(
+        self, provider: _Provider, envelope: Envelope, meta: dict[int, Any], deadline_at: float
+    ) -> None:
+        outlet = provider.session.outlet()
+        cast = Envelope(Kind.CAST, envelope.to, 0, 0, {**current_meta(), **meta}, envelope.body)
+        if deadline_at:
+            cast.deadline_ms = max(1, int((deadline_at - self._loop.time()) * 1000))
+        try:
+            while not outlet.try_send(cast):
+                await outlet.wait_room()
+        except Unreachable as untaken:
+            raise _Untaken from untaken
 
     async def _pick(self, served: _Served, name: str) -> _Provider:
+        """The client whose turn it is, once one has room."""
         while True:
             if not served.providers:
                 raise NotFound(f"no client serves {name!r} any more", hint="`fdn service ls` shows what is offered")
@@ -255,8 +288,13 @@ class ClientServices:
                 served.providers.append(provider)
                 return provider
             freed = self._loop.create_future()
-            served.freed.append(freed)
-            await freed
+            served.waiting.append(freed)
+            try:
+                await freed
+            except asyncio.CancelledError:
+                if freed.done() and not freed.cancelled():
+                    served.wake_one()  # it was for us, and we do not use it
+                raise
 
     def _start(self, coroutine: Any) -> None:
         task: asyncio.Task[None] = self._loop.create_task(coroutine, name="fdn-client-services")
@@ -267,8 +305,8 @@ class ClientServices:
         session.answer(Envelope(Kind.ERROR, "", number, 0, None, encode(to_wire(error, node=self._node))))
 
 
-# A CREDIT of an epoch that never was: section 6 has it ignored.
-_MEANINGLESS: Final = Envelope(Kind.CREDIT, "", 0, 0, None, encode((0, 0, 0)))
+class _Untaken(Exception):
+    """A client has not taken what was for it: another may."""
 
 
 async def _elsewhere(body: msgspec.Raw) -> None:

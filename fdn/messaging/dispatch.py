@@ -14,8 +14,6 @@ import traceback
 from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol
 
-import msgspec
-
 from fdn.context import Context, Scope, new_span, scope_var, unpack_headers, unpack_trace
 from fdn.errors import (
     BadRequest,
@@ -453,8 +451,12 @@ class Dispatcher:
         if self._intercept is None:
             return relay(job)
         context = self._context(job.origin.peer, job.envelope.to, scope)
-        body = job.envelope.body
-        incoming = Incoming(job.envelope.to, (body,), job.is_call, context, lambda body: relay(job))
+
+        def handler(body: Any) -> Coroutine[Any, Any, Any]:
+            job.envelope.body = encode(body)  # an interceptor may have changed it
+            return relay(job)
+
+        incoming = Incoming(job.envelope.to, (job.envelope.body,), job.is_call, context, handler)
         return _awaited(self._intercept(incoming))
 
     async def _run_stream(

@@ -8,12 +8,12 @@ not hold up publishers. What it missed is told with the next event.
 import asyncio
 import collections
 import logging
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from fdn.context import scope_var
-from fdn.errors import BadRequest, Error, Overloaded, to_wire
+from fdn.errors import BadRequest, Error, to_wire
 from fdn.messaging.dispatch import scope_of
 from fdn.messaging.event_queue import Gap, Policy
 from fdn.messaging.events import Events
@@ -28,9 +28,6 @@ __all__ = ("EventGateway", "Wanted")
 
 _log = logging.getLogger(__name__)
 _raw = msgspec.msgpack.Decoder(msgspec.Raw)
-_PAUSE_S: Final = 0.002  # before an event is offered again to a client whose queue was full; doubles
-_PAUSE_S_MAX: Final = 0.1
-_PATIENCE_S: Final = 30.0  # a client that takes nothing for so long is held gone: libzmq does not tell
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -146,34 +143,20 @@ class EventGateway:
             await subscription.close()
 
     async def _forward(self, session: Session, number: int, subscription: Subscription[Any]) -> None:
-        missed = 0
+        missed, outlet = 0, session.outlet()
         async for event in subscription:
             if isinstance(event, Gap):
                 missed += event.count
                 continue
             meta: dict[int, Any] = {int(MetaKey.ORIGIN): event.origin}
+            if event.headers:
+                meta[int(MetaKey.HEADERS)] = event.headers
             if missed:
                 meta[int(MetaKey.MISSED)] = missed
-            await self._hand_over(session, Envelope(Kind.EVENT, event.subject, number, 0, meta, event.payload))
+            envelope = Envelope(Kind.EVENT, event.subject, number, 0, meta, event.payload)
+            while not outlet.try_send(envelope):
+                await outlet.wait_room()  # what comes meanwhile waits in the subscription's queue, or is dropped
             missed = 0
-
-    async def _hand_over(self, session: Session, envelope: Envelope) -> None:
-        """Return when the client's queue has taken it; what comes meanwhile waits in the subscription's, or is dropped.
-
-        Raises:
-            Overloaded: It takes nothing, and is probably gone.
-        """
-        pause, gives_up_at = _PAUSE_S, 0.0
-        while not session.listener.send(session.source, envelope):
-            now = self._loop.time()
-            gives_up_at = gives_up_at or now + _PATIENCE_S
-            if now >= gives_up_at:
-                raise Overloaded(
-                    f"this client has read nothing for {_PATIENCE_S:g} s: its subscription is ended",
-                    hint="read faster, and subscribe again",
-                )
-            await self._sleep(pause)
-            pause = min(2 * pause, _PAUSE_S_MAX)
 
     # -- the end
 
@@ -199,14 +182,6 @@ class EventGateway:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-    async def _sleep(self, seconds: float) -> None:
-        done = self._loop.create_future()
-        timer = self._loop.call_later(seconds, done.set_result, None)
-        try:
-            await done
-        finally:
-            timer.cancel()
 
     def _fail(self, session: Session, number: int, error: Error) -> None:
         session.answer(Envelope(Kind.ERROR, "", number, 0, None, encode(to_wire(error, node=self._node))))

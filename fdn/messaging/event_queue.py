@@ -14,10 +14,10 @@ from typing import Final
 
 import msgspec
 
-from fdn.runtime.data_plane import Ticket
+from fdn.runtime.data_plane import NoTicket, Ticket
 from transports.wire.envelope import Envelope
 
-__all__ = ("Delivery", "EventQueue", "Gap", "Policy")
+__all__ = ("Delivery", "Dropped", "EventQueue", "Gap", "Policy")
 
 
 # A body is a view into the batch that it came in. Small ones are copied out, or each could keep 64 KiB alive.
@@ -52,13 +52,13 @@ class Delivery(msgspec.Struct, gc=False):
     deadline_at: float = 0.0
 
 
-class _Dropped:
+class Dropped:
     """A gap that may still grow."""
 
     __slots__ = ("count",)
 
     def __init__(self) -> None:
-        self.count = 1
+        self.count = 0
 
 
 class EventQueue:
@@ -70,7 +70,9 @@ class EventQueue:
         bytes_max: Bytes of payload that it holds; one event more than this still passes when nothing else waits.
 
     Attributes:
+        items: What waits, in order: deliveries, and marks where some were dropped.
         count: Events that wait, those that hold their credit included.
+        size: Bytes of payload of those.
         full: Whether an event that came now would wait or be dropped.
         dropped: Events dropped so far.
         on_more: Called when there is more to read than before, if it is set. Must not raise.
@@ -78,29 +80,27 @@ class EventQueue:
     """
 
     __slots__ = (
-        "_bytes",
         "_bytes_max",
         "_events_max",
         "_held",
-        "_items",
-        "_missed",
         "_policy",
         "count",
         "dropped",
         "full",
+        "items",
         "on_more",
         "on_room",
+        "size",
     )
 
     def __init__(self, policy: Policy, events_max: int, bytes_max: int) -> None:
         self._policy = policy
         self._events_max = events_max
         self._bytes_max = bytes_max
-        self._items: collections.deque[Delivery | _Dropped] = collections.deque()
         self._held: collections.deque[Ticket] = collections.deque()  # of the last so many items
-        self._bytes = 0
-        self._missed = 0  # oldest ones dropped since the last read
-        self.count = 0  # deliveries among the items
+        self.items: collections.deque[Delivery | Dropped] = collections.deque()
+        self.count = 0
+        self.size = 0
         self.dropped = 0
         self.full = False
         self.on_more: Callable[[], None] | None = None
@@ -114,9 +114,9 @@ class EventQueue:
         size = len(body)
         if size <= _COPIED_BYTES_MAX:
             delivery.envelope.body = body.copy()
-        self._items.append(delivery)
+        self.items.append(delivery)
         self.count = count = self.count + 1
-        self._bytes = total = self._bytes + size
+        self.size = total = self.size + size
         if count >= self._events_max or total >= self._bytes_max:
             self.full = True
         if self.on_more is not None:
@@ -124,21 +124,16 @@ class EventQueue:
 
     def take(self) -> Delivery | Gap | None:
         """The next in order; None if there is none."""
-        if self._missed:
-            missed, self._missed = self._missed, 0
-            return Gap(missed)
-        if not self._items:
+        if not self.items:
             return None
-        item = self._items.popleft()
+        item = self.items.popleft()
         if type(item) is Delivery:
             self.count -= 1
-            self._bytes -= len(item.envelope.body)
-            if self._held:
-                self._held.popleft().release()  # one that came later has its place now
-            elif self.full:
+            self.size -= len(item.envelope.body)
+            if self.full:
                 self._make_room()
             return item
-        assert type(item) is _Dropped
+        assert type(item) is Dropped
         return Gap(item.count)
 
     def release(self) -> None:
@@ -149,8 +144,8 @@ class EventQueue:
 
     def clear(self) -> None:
         """Drop everything; nobody will read it."""
-        self._items.clear()
-        self.count = self._bytes = self._missed = 0
+        self.items.clear()
+        self.count = self.size = 0
         self.release()
         self.full = False
         if self.on_room is not None:
@@ -158,34 +153,48 @@ class EventQueue:
 
     def _take_full(self, ticket: Ticket) -> bool:
         """Whether an event is taken in though the queue is full."""
-        match self._policy:
-            case Policy.WAIT:
-                ticket.held += 1
-                self._held.append(ticket)
-            case Policy.DROP_OLDEST:
-                self._drop_oldest()
-            case Policy.DROP_NEWEST:
-                self.dropped += 1
-                last = self._items[-1]
-                if type(last) is _Dropped:
-                    last.count += 1
-                else:
-                    self._items.append(_Dropped())
-                return False
+        if self._policy is Policy.DROP_OLDEST:
+            self._drop_oldest()
+        elif self._policy is Policy.WAIT and type(ticket) is not NoTicket:
+            ticket.held += 1
+            self._held.append(ticket)
+        else:
+            # Also where nobody can be made to wait: a peer sends without credit, and must not fill our memory.
+            self._drop_newest()
+            return False
         return True
+
+    def _drop_newest(self) -> None:
+        self.dropped += 1
+        last = self.items[-1]
+        if type(last) is not Dropped:
+            last = Dropped()
+            self.items.append(last)
+        last.count += 1
 
     def _drop_oldest(self) -> None:
         """Drop as many as it takes: more than one if they are smaller than what fills the queue."""
-        while self._items and (self.count >= self._events_max or self._bytes >= self._bytes_max):
-            oldest = self._items.popleft()
-            assert type(oldest) is Delivery  # only `drop_newest` leaves marks
+        items = self.items
+        first = items.popleft()
+        if type(first) is Dropped:
+            mark = first  # of those before, which nobody has heard of yet
+        else:
+            mark = Dropped()
+            items.appendleft(first)
+        while items and (self.count >= self._events_max or self.size >= self._bytes_max):
+            oldest = items.popleft()
+            assert type(oldest) is Delivery  # there is one mark, and it was in front
             self.count -= 1
-            self._bytes -= len(oldest.envelope.body)
-            self._missed += 1
+            self.size -= len(oldest.envelope.body)
+            mark.count += 1
             self.dropped += 1
+        items.appendleft(mark)
         self.full = False
 
     def _make_room(self) -> None:
-        self.full = self.count >= self._events_max or self._bytes >= self._bytes_max
+        if self._held:
+            self._held.popleft().release()  # one that came later has its place now
+            return
+        self.full = self.count >= self._events_max or self.size >= self._bytes_max
         if not self.full and self.on_room is not None:
             self.on_room()

@@ -12,21 +12,21 @@ import asyncio
 import contextlib
 import dataclasses
 import inspect
-import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Final, Protocol
 
 import msgspec
 
-from fdn.context import pack_trace, scope_var
-from fdn.errors import BadRequest, DeadlineExceeded, Overloaded, Unreachable
-from fdn.messaging.event_handlers import HandledSubscription
+from fdn.context import DEADLINE_S_MAX, Scope, pack_trace, scope_var
+from fdn.errors import BadRequest, ConfigError, DeadlineExceeded, Overloaded, Unreachable
+from fdn.messaging.event_handlers import HandledSubscription, OrderedBy
 from fdn.messaging.event_queue import Delivery
 from fdn.messaging.interceptors import Incoming, Interceptor, compose_dispatch
 from fdn.messaging.interests import Group, Interests, Route
+from fdn.messaging.local_subscriptions import Local, LocalSubscriptions
 from fdn.messaging.offers import Interest
 from fdn.messaging.payloads import encode, wire
-from fdn.messaging.subjects import Patterns, valid_subject
+from fdn.messaging.subjects import valid_subject
 from fdn.messaging.subscriptions import Subscription, policy_of
 from fdn.messaging.workers import loop_pass
 from fdn.runtime.data_plane import DataPlane, NoTicket, Origin, Ticket
@@ -40,7 +40,6 @@ from transports.wire.envelope import NIL, Envelope, Kind, MetaKey
 __all__ = ("ClientEvents", "Events", "EventsStats")
 
 _NO_TICKET: Final = NoTicket()
-_LOCAL_MAX: Final = 4096  # subjects whose subscriptions here are remembered
 _PLAIN: Final = ""  # in `groups`: the subscribers that are in none
 _TOO_MANY: Final = "prefer few subscriptions with wide patterns"
 
@@ -68,34 +67,6 @@ class EventsStats:
     subscriptions: int
 
 
-class _Local:
-    """The subscriptions here that match one subject."""
-
-    __slots__ = ("groups", "plain")
-
-    def __init__(self, plain: Sequence[Subscription[Any]], groups: dict[str, "_Turns"]) -> None:
-        self.plain = tuple(plain)
-        self.groups = groups
-
-
-class _Turns:
-    """The members of one queue group on this node."""
-
-    __slots__ = ("_members", "_next")
-
-    def __init__(self, members: tuple[Subscription[Any], ...]) -> None:
-        self._members = members
-        self._next = itertools.cycle(members).__next__
-
-    def next(self) -> Subscription[Any]:
-        """The one whose turn it is; one that has room, if there is any."""
-        for _ in self._members:
-            member = self._next()
-            if not member.full:
-                return member
-        return self._next()
-
-
 class Events:
     """Both sides of events on one node. All methods belong to the data plane's loop.
 
@@ -104,7 +75,7 @@ class Events:
         node_name: For contexts.
         interceptors: Around every handler.
         announce: Tells the cluster what is wanted here, and returns, after at most so many seconds, the names of those
-            living members that have not confirmed.
+            living members that have not confirmed; with None it waits for nobody.
     """
 
     def __init__(
@@ -115,7 +86,7 @@ class Events:
         settings: Settings,
         loop: asyncio.AbstractEventLoop,
         interceptors: Sequence[Interceptor],
-        announce: Callable[[float], Awaitable[tuple[str, ...]]],
+        announce: Callable[[float | None], Awaitable[tuple[str, ...]]],
     ) -> None:
         self._node = node
         self._node_name = node_name
@@ -128,21 +99,18 @@ class Events:
         self._sends_per_pass_max = settings.data.sends_per_pass_max
         self._sends = 0  # since the loop last had its turn
         self._intercept = compose_dispatch(interceptors, _invoke) if interceptors else None
-        self._wanted = Interests(node)
+        self._here = LocalSubscriptions()
+        self._wanted = Interests(node, self.interests)
         self._routes = self._wanted.routes
         self._links: dict[str, Link] = {}
         self._failing: dict[str, Link] = {}  # those that could not be opened the last time
-        self._subscriptions: dict[Subscription[Any], None] = {}
-        self._patterns: Patterns[Subscription[Any]] = Patterns()
-        self._local: dict[str, _Local] = {}
-        self._turns: dict[tuple[Subscription[Any], ...], _Turns] = {}
-        self._announcements: dict[float, asyncio.Task[tuple[str, ...]]] = {}  # those that have not begun, by timeout
+        # Those that have not begun, by timeout; None is for changes that nobody waits for.
+        self._announcements: dict[float | None, asyncio.Task[tuple[str, ...]]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closed = False
         self.for_clients: ClientEvents | None = None
         self._n_published = self._n_sent = self._n_unreachable = self._n_received = 0
         self._n_unwanted = self._n_malformed = 0
-        self._gone = [0, 0, 0]  # dropped, failed and expired in subscriptions that were closed
 
     # -- publish
 
@@ -169,8 +137,7 @@ class Events:
         deadline_at = 0.0
         if scope is not None:
             deadline_at = scope.deadline_at
-            if scope.trace_id:
-                meta = {MetaKey.TRACE: pack_trace(scope.trace_id, scope.span_id)}
+            meta = _meta_of(scope)
         self._n_published += 1
         link = self._links.get(route.only)
         connection = None if link is None else link.connection
@@ -178,6 +145,8 @@ class Events:
             connection.send(Envelope(Kind.EVENT, subject, 0, 0, meta, body), deadline_at)
             self._n_sent += 1
             sent = 1
+        elif not route.nodes and not route.groups:
+            sent = 0
         else:
             sent = await self._send_to_all(route, Envelope(Kind.EVENT, subject, 0, 0, meta, body), deadline_at)
         self._sends += 1
@@ -187,43 +156,71 @@ class Events:
         return sent
 
     async def _send_to_all(self, route: Route, event: Envelope, deadline_at: float) -> int:
-        """First to those that can take it now, so that nobody's delay is another's; then to the rest, one by one."""
-        picked: dict[str, list[Group]] = {}
-        for group in route.groups:
-            picked.setdefault(self._pick(group), []).append(group)
-        later: list[_Errand] = []
+        """First to those that can take it now, then to the rest, all at once: nobody's delay is another's."""
         reached: set[str] = set()
-        for node in dict.fromkeys((*route.nodes, *picked)):
-            errand = _Errand(node, node in route.nodes, picked.get(node, ()))
-            if self._try_now(errand, event, deadline_at):
-                reached.add(node)
-            else:
+        later: list[_Errand] = []
+        links = self._links
+        for errand in self._errands(route, event.to) if route.groups else map(_Errand, route.nodes):
+            link = links.get(errand.node)
+            connection = None if link is None else link.connection
+            if connection is not None and not connection.full:
+                self._send(connection, errand, event, deadline_at)
+            elif errand.node != self._node or not self._try_here(errand, event, deadline_at):
                 later.append(errand)
-        tried = {errand.node for errand in later}
-        while later:
-            errand = later.pop(0)
+                continue
+            reached.add(errand.node)
+        if len(later) == 1:
+            await self._see_to(later[0], {later[0].node}, reached, event, deadline_at)
+        elif later:
+            tried = {errand.node for errand in later}
+            work = (self._see_to(errand, tried, reached, event, deadline_at) for errand in later)
+            failures = [each for each in await asyncio.gather(*work, return_exceptions=True) if each is not None]
+            if failures:
+                raise failures[0]
+        return len(reached)
+
+    async def _see_to(
+        self, errand: "_Errand", tried: set[str], reached: set[str], event: Envelope, deadline_at: float
+    ) -> None:
+        """Send it when there is room or a link. What was for a group and could not be sent goes to another member."""
+        errands = [errand]
+        while errands:
+            errand = errands.pop()
             try:
                 await self._wait_and_send(errand, event, deadline_at)
                 reached.add(errand.node)
             except Unreachable:
                 self._n_unreachable += 1
-                for group in errand.groups:  # nothing was sent there, so any other member may have it
+                for group in errand.groups:
                     other = group.next_but(tried)
                     if other is not None:
                         tried.add(other)
-                        later.append(_Errand(other, False, (group,)))
-        return len(reached)
+                        errands.append(_Errand(other, False, (group,)))
 
-    def _pick(self, group: Group) -> str:
+    def _errands(self, route: Route, subject: str) -> "list[_Errand]":
+        picked: dict[str, list[Group]] = {}
+        for group in route.groups:
+            picked.setdefault(self._pick(group, subject), []).append(group)
+        return [
+            _Errand(node, node in route.nodes, picked.get(node, ())) for node in dict.fromkeys((*route.nodes, *picked))
+        ]
+
+    def _pick(self, group: Group, subject: str) -> str:
         """The node whose turn it is, or another one, if it has no room or could not be reached."""
         node = first = group.next()
         for _ in group.nodes:
-            link = self._links.get(node)
-            has_room = link is None or link.connection is None or not link.connection.full
-            if has_room and not (node in self._failing and self._still_fails(node, self._failing[node])):
+            if self._may_take(node, group.name, subject):
                 return node
             node = group.next()
         return first
+
+    def _may_take(self, node: str, group: str, subject: str) -> bool:
+        if node == self._node:
+            return self._local(subject).groups[group].has_room
+        link = self._links.get(node)
+        if link is not None and link.connection is not None and not link.connection.has_credit:
+            return False
+        return node not in self._failing or not self._still_fails(node, self._failing[node])
 
     def _still_fails(self, node: str, link: Link) -> bool:
         """Whether there is no open link yet where the last attempt failed. Makes another attempt, in the background:
@@ -235,19 +232,12 @@ class Events:
         self._failing.pop(node, None)
         return False
 
-    def _try_now(self, errand: "_Errand", event: Envelope, deadline_at: float) -> bool:
-        if errand.node == self._node:
-            targets = self._targets_here(event.to, errand)
-            if any(subscription.full for subscription in targets):
-                errand.here = targets
-                return False
-            self._deliver_here(targets, errand, event, deadline_at)
-            return True
-        link = self._links.get(errand.node)
-        connection = None if link is None else link.connection
-        if connection is None or connection.full:
+    def _try_here(self, errand: "_Errand", event: Envelope, deadline_at: float) -> bool:
+        targets = self._targets_here(event.to, errand)
+        if any(subscription.full for subscription in targets):
+            errand.here = targets
             return False
-        self._send(connection, errand, event, deadline_at)
+        self._deliver_here(targets, errand, event, deadline_at)
         return True
 
     async def _wait_and_send(self, errand: "_Errand", event: Envelope, deadline_at: float) -> None:
@@ -255,8 +245,8 @@ class Events:
         if errand.node == self._node:
             targets = errand.here or self._targets_here(event.to, errand)
             async with self._until(ends_at, "a subscription on this node took nothing in", errand.node):
-                for subscription in targets:
-                    await subscription.wait_room()
+                while (blocked := next((each for each in targets if each.full), None)) is not None:
+                    await blocked.wait_room()  # another may have become full meanwhile
             self._deliver_here(targets, errand, event, deadline_at)
             return
         link = self._plane.link(errand.node, Channel.EVENTS)
@@ -276,10 +266,9 @@ class Events:
         self._send(connection, errand, event, deadline_at)
 
     def _send(self, connection: Connection, errand: "_Errand", event: Envelope, deadline_at: float) -> None:
-        connection.send(
-            Envelope(Kind.EVENT, event.to, 0, 0, errand.meta(event.meta), event.body),  # each has its own deadline_ms
-            deadline_at,
-        )
+        if errand.groups or deadline_at:  # what is left of a deadline is written into the envelope when it leaves
+            event = Envelope(Kind.EVENT, event.to, 0, 0, errand.meta(event.meta), event.body)
+        connection.send(event, deadline_at)
         self._n_sent += 1
 
     @contextlib.asynccontextmanager
@@ -306,6 +295,7 @@ class Events:
         policy: str,
         queue_max: int | None,
         concurrency: int,
+        ordered_by: OrderedBy | None = None,
         decoder: "msgspec.msgpack.Decoder[Any]",
     ) -> Subscription[Any]:
         """A subscription that gets events from now on, this node's own at least: the cluster is not told yet.
@@ -314,9 +304,9 @@ class Events:
             ConfigError: The pattern, the group, the policy or the handler is not possible.
             Overloaded: There are `events.subscriptions_max` of them.
         """
-        if len(self._subscriptions) >= self._settings.subscriptions_max:
+        if len(self._here) >= self._settings.subscriptions_max:
             raise Overloaded(
-                f"this node has {len(self._subscriptions)} subscriptions (events.subscriptions_max)", hint=_TOO_MANY
+                f"this node has {len(self._here)} subscriptions (events.subscriptions_max)", hint=_TOO_MANY
             )
         shape: dict[str, Any] = {
             "queue": queue,
@@ -324,39 +314,46 @@ class Events:
             "events_max": self._settings.queue_max if queue_max is None else queue_max,
             "bytes_max": self._settings.queue_bytes_max,
             "loop": self._loop,
-            "detach": self._remove,
+            "detach": self._detach,
+            "withdraw": self._withdraw,
         }
         if handler is None:
+            if concurrency != 1 or ordered_by is not None:
+                raise ConfigError(
+                    f"concurrency={concurrency}, ordered_by={ordered_by!r} without a handler",
+                    hint="whoever iterates decides how many events are worked on at once; leave them out",
+                )
             subscription: Subscription[Any] = Subscription(pattern, decoder=decoder, **shape)
         else:
             subscription = HandledSubscription(
                 pattern,
                 handler,
                 concurrency=concurrency,
+                ordered_by=ordered_by,
                 node_name=self._node_name,
                 intercept=self._intercept,
                 **shape,
             )
-        self._subscriptions[subscription] = None
-        self._refresh()
+        if self._here.add(subscription):
+            self._wanted.own_changed()
         return subscription
 
     async def announced(self, subscription: Subscription[Any], timeout_s: float | None = None) -> None:
-        """Return when the members know of it, and set its `unaware` to those that do not. Closes it if that fails."""
+        """Return when the members know of it, and set its `unaware` to those that do not. Closes it if that fails.
+
+        An `fdn.deadline` around it shortens the time.
+        """
         try:
-            subscription.unaware = await self._announce_together(
-                self._settings.subscribe_timeout_s if timeout_s is None else timeout_s
-            )
+            if timeout_s is not None and not 0 <= timeout_s <= DEADLINE_S_MAX:
+                raise ConfigError(f"timeout={timeout_s!r}", hint=f"expected seconds, 0 to {DEADLINE_S_MAX}")
+            subscription.unaware = await self._announced(timeout_s)
         except BaseException:
             await subscription.close()
             raise
 
     def interests(self) -> tuple[Interest, ...]:
         """What the cluster is told, sorted."""
-        if self._closed:
-            return ()
-        wanted = sorted({(subscription.pattern, subscription.queue) for subscription in self._subscriptions})
-        return tuple(Interest(pattern, queue) for pattern, queue in wanted)
+        return () if self._closed else self._here.interests()
 
     def on_view(self, view: View) -> None:
         """The cluster has changed."""
@@ -372,9 +369,7 @@ class Events:
                 self.for_clients.publish(origin, envelope, ticket)
             return
         self._n_received += 1
-        local = self._local.get(envelope.to)
-        if local is None:
-            local = self._match(envelope.to)
+        local = self._here.by_subject.get(envelope.to) or self._here.match(envelope.to)
         deadline_at = self._loop.time() + envelope.deadline_ms / 1000 if envelope.deadline_ms else 0.0
         delivery = Delivery(envelope, origin.peer, deadline_at)
         if envelope.meta is None or MetaKey.GROUPS not in envelope.meta:
@@ -391,31 +386,29 @@ class Events:
     @property
     def handling(self) -> int:
         """Subscriptions whose handlers have something to do."""
-        return sum(
-            isinstance(subscription, HandledSubscription) and subscription.busy for subscription in self._subscriptions
-        )
+        return sum(isinstance(subscription, HandledSubscription) and subscription.busy for subscription in self._here)
 
     async def drain(self) -> None:
         """Return when no event waits for a handler. What waits in iterators is their readers' affair."""
-        for subscription in list(self._subscriptions):
+        for subscription in self._here:
             if isinstance(subscription, HandledSubscription):
                 await subscription.wait_idle()
 
     async def close(self) -> None:
         """End every subscription; what has arrived can still be read."""
         self._closed = True
-        subscriptions = list(self._subscriptions)
+        subscriptions = list(self._here)
         for subscription in subscriptions:
             subscription.end()
-        self._subscriptions.clear()
-        self._refresh()
+            self._here.discard(subscription)
+        self._wanted.own_changed()
         for task in self._tasks:
             task.cancel()
         handled = (each.cancel() for each in subscriptions if isinstance(each, HandledSubscription))
         await asyncio.gather(*self._tasks, *handled, return_exceptions=True)
 
     def stats(self) -> EventsStats:
-        living = tuple(self._subscriptions)
+        dropped, failed, expired = self._here.counts()
         return EventsStats(
             published=self._n_published,
             sent=self._n_sent,
@@ -423,49 +416,26 @@ class Events:
             received=self._n_received,
             unwanted=self._n_unwanted,
             malformed=self._n_malformed,
-            dropped=self._gone[0] + sum(subscription.dropped for subscription in living),
-            failed=self._gone[1] + sum(subscription.failed for subscription in living),
-            expired=self._gone[2] + sum(subscription.expired for subscription in living),
-            pending=sum(subscription.pending for subscription in living),
-            subscriptions=len(living),
+            dropped=dropped,
+            failed=failed,
+            expired=expired,
+            pending=sum(subscription.pending for subscription in self._here),
+            subscriptions=len(self._here),
         )
 
     # -- subscriptions here
 
-    def _remove(self, subscription: Subscription[Any]) -> None:
-        if subscription not in self._subscriptions:
-            return  # the node has stopped
-        del self._subscriptions[subscription]
-        for index, count in enumerate((subscription.dropped, subscription.failed, subscription.expired)):
-            self._gone[index] += count
-        self._refresh()
-        self._soon(0.0)  # nobody waits until the members know that it has gone
+    def _detach(self, subscription: Subscription[Any]) -> None:
+        if self._here.discard(subscription) and not self._closed:
+            self._wanted.own_changed()
+            self._soon(None)
 
-    def _refresh(self) -> None:
-        self._patterns = Patterns()
-        for subscription in self._subscriptions:
-            self._patterns.add(subscription.pattern, subscription)
-        self._local.clear()
-        self._turns.clear()
-        self._wanted.set_own(self.interests())
+    async def _withdraw(self, subscription: Subscription[Any]) -> None:
+        if self._here.withdraw(subscription) and not self._closed:
+            self._wanted.own_changed()
+            await self._announced(None)
 
-    def _match(self, subject: str) -> _Local:
-        matching = self._patterns.matching(subject)
-        members: dict[str, list[Subscription[Any]]] = {}
-        for subscription in matching:
-            if subscription.queue:
-                members.setdefault(subscription.queue, []).append(subscription)
-        plain = [subscription for subscription in matching if not subscription.queue]
-        if len(self._local) >= _LOCAL_MAX:
-            self._local.clear()
-        local = _Local(plain, {name: self._turns_of(tuple(group)) for name, group in members.items()})
-        self._local[subject] = local
-        return local
-
-    def _turns_of(self, members: tuple[Subscription[Any], ...]) -> _Turns:
-        return self._turns.setdefault(members, _Turns(members))  # one for all subjects, as with the nodes of a group
-
-    def _named(self, local: _Local, names: object) -> list[Subscription[Any]]:
+    def _named(self, local: Local, names: object) -> list[Subscription[Any]]:
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             self._n_malformed += 1
             return []
@@ -473,8 +443,11 @@ class Events:
         targets += [local.groups[name].next() for name in dict.fromkeys(names) if name in local.groups]
         return targets
 
+    def _local(self, subject: str) -> Local:
+        return self._here.by_subject.get(subject) or self._here.match(subject)
+
     def _targets_here(self, subject: str, errand: "_Errand") -> Sequence[Subscription[Any]]:
-        local = self._local.get(subject) or self._match(subject)
+        local = self._local(subject)
         groups = [group for group in errand.groups if group.name in local.groups]
         return (*(local.plain if errand.plain else ()), *(local.groups[group.name].next() for group in groups))
 
@@ -490,10 +463,15 @@ class Events:
 
     # -- telling the cluster
 
-    async def _announce_together(self, timeout_s: float) -> tuple[str, ...]:
+    async def _announced(self, timeout_s: float | None) -> tuple[str, ...]:
+        if timeout_s is None:
+            timeout_s = self._settings.subscribe_timeout_s
+        scope = scope_var.get()
+        if scope is not None and scope.deadline_at:
+            timeout_s = max(0.0, min(timeout_s, scope.deadline_at - self._loop.time()))
         return await asyncio.shield(self._soon(timeout_s))
 
-    def _soon(self, timeout_s: float) -> "asyncio.Task[tuple[str, ...]]":
+    def _soon(self, timeout_s: float | None) -> "asyncio.Task[tuple[str, ...]]":
         """One announcement for all changes of one loop pass: the record is sent whole each time."""
         task = self._announcements.get(timeout_s)
         if task is None:
@@ -503,7 +481,7 @@ class Events:
             task.add_done_callback(_look_at)
         return task
 
-    async def _announce_once(self, timeout_s: float) -> tuple[str, ...]:
+    async def _announce_once(self, timeout_s: float | None) -> tuple[str, ...]:
         await loop_pass()
         del self._announcements[timeout_s]  # what changes from here on is not in it
         return await self._announce(timeout_s)
@@ -516,23 +494,38 @@ class Events:
 
 
 class _Errand:
-    """One event for one node: for whom there it is."""
+    """One event for one node: for whom there it is.
+
+    Attributes:
+        node: Its node id.
+        plain: Whether it is for the subscriptions in no group.
+        groups: Of which it is for one member each.
+        here: Whose turn it is, if the node is this one and they must be waited for.
+    """
 
     __slots__ = ("groups", "here", "node", "plain")
 
-    def __init__(self, node: str, plain: bool, groups: Sequence[Group]) -> None:
+    def __init__(self, node: str, plain: bool = True, groups: Sequence[Group] = ()) -> None:
         self.node = node
         self.plain = plain
         self.groups = groups
-        self.here: Sequence[
-            Subscription[Any]
-        ] = ()  # whose turn it is, if the node is this one and they must be waited for
+        self.here: Sequence[Subscription[Any]] = ()
 
     def meta(self, common: dict[int, Any] | None) -> dict[int, Any] | None:
         if not self.groups:
             return common
         names = [group.name for group in self.groups]
         return {**(common or {}), int(MetaKey.GROUPS): [_PLAIN, *names] if self.plain else names}
+
+
+def _meta_of(scope: Scope) -> dict[int, Any] | None:
+    """What an event carries of the work that publishes it."""
+    meta: dict[int, Any] = {}
+    if scope.trace_id:
+        meta[int(MetaKey.TRACE)] = pack_trace(scope.trace_id, scope.span_id)
+    if scope.headers:
+        meta[int(MetaKey.HEADERS)] = scope.headers
+    return meta or None
 
 
 def _look_at(task: "asyncio.Task[Any]") -> None:

@@ -40,7 +40,9 @@ def _made(target: type, givens: Mapping[type, object]) -> Any:
             f"{target.__name__}.__init__ cannot be read: {error}", hint="import what its annotations name"
         ) from error
     _, *parameters = inspect.signature(init).parameters.values()
-    wanted = {parameter.name: givens[hints[parameter.name]] for parameter in parameters if hints.get(parameter.name) in givens}
+    wanted = {
+        parameter.name: givens[hints[parameter.name]] for parameter in parameters if hints.get(parameter.name) in givens
+    }
     missing = [
         str(parameter)
         for parameter in parameters

@@ -61,17 +61,18 @@ class Route:
 
 
 class Interests:
-    """See the module. What this node wants itself is told by `set_own`, and so is known at once.
+    """See the module. What this node wants itself is known at once.
 
     Args:
         me: Our node id.
+        own: Tells what this node wants; call `own_changed` when that is something else.
     """
 
-    def __init__(self, me: str) -> None:
+    def __init__(self, me: str, own: Callable[[], Iterable[Interest]] = tuple) -> None:
         self._me = me
+        self._own = own
         self._decoded: dict[bytes, tuple[Interest, ...]] = {}
         self._wants: dict[str, tuple[tuple[Interest, ...], bool]] = {}  # node -> its interests, and whether it is well
-        self._own: tuple[Interest, ...] = ()
         self._own_drains = False
         self._patterns: Patterns[tuple[str, str]] | None = None  # (node, group) by pattern; None: to be made
         self._groups: dict[tuple[str, tuple[str, ...]], Group] = {}
@@ -94,9 +95,8 @@ class Interests:
             self._wants, self._own_drains = wants, drains
             self._forget()
 
-    def set_own(self, interests: Iterable[Interest]) -> None:
-        """What this node wants from now on."""
-        self._own = tuple(interests)
+    def own_changed(self) -> None:
+        """This node wants something else from now on."""
         self._forget()
 
     def route(self, subject: str) -> Route:
@@ -140,7 +140,7 @@ class Interests:
         return not self._own_drains if node == self._me else self._wants[node][1]
 
     def _all(self) -> Iterator[tuple[str, str, str]]:
-        for interest in self._own:
+        for interest in self._own():
             yield interest.pattern, self._me, interest.queue
         for node, (interests, _) in self._wants.items():
             for interest in interests:

@@ -84,6 +84,7 @@ class Signature:
         context_name: The parameter that wants the `Context`, or None.
         stream_name: The parameter that wants the request stream, or None.
         stream_decoder: For its items.
+        names: Of the parameters that the body gives.
         single: The decoder when the body is the one argument and always given: the hot path calls it directly.
     """
 
@@ -104,7 +105,7 @@ class Signature:
             if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
                 raise TypeError(f"it takes {parameter}; expected named parameters only")
         self._name = name
-        self._names = tuple(parameter.name for parameter in taken)
+        self.names = tuple(parameter.name for parameter in taken)
         self._by_keyword = _needs_keywords(parameters, asides)
         self._optional = len(taken) == 1 and taken[0].default is not inspect.Parameter.empty
         self._by_name: msgspec.msgpack.Decoder[Any] | None = None
@@ -133,13 +134,13 @@ class Signature:
             return ()
         is_array = 0x90 <= view[0] <= 0x9F or view[0] in (0xDC, 0xDD)
         values = decode(body, self._by_position if is_array else self._by_name)
-        return tuple(getattr(values, name) for name in self._names)
+        return tuple(getattr(values, name) for name in self.names)
 
     def adapt(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """`function`, or one around it, that takes the arguments by position and the context by keyword."""
         if not self._by_keyword:
             return function
-        names = self._names
+        names = self.names
         return lambda *values, **context: function(**dict(zip(names, values, strict=False)), **context)
 
 

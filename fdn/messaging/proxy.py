@@ -76,7 +76,9 @@ def make_proxy(
         for method, function in _functions_of(protocol).items()
     }
     attributes = {
-        method: _caller(verbs, found, (service if method == _FUNCTION else f"{service}.{method}") + at + node, retry, timeout)
+        method: _caller(
+            verbs, found, (service if method == _FUNCTION else f"{service}.{method}") + at + node, retry, timeout
+        )
         for method, found in methods.items()
     }
     kind = _FunctionProxy if _FUNCTION in attributes else _Proxy

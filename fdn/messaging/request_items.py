@@ -38,13 +38,13 @@ class RequestItems:
             Error: Why the caller could not send the rest, after all items before.
         """
         received = self._received
+        self._reads += 1
+        if self._reads >= _ITEMS_PER_PASS_MAX:  # before one is taken: a reader that is cancelled here loses none
+            self._reads = 0
+            await loop_pass()
         while True:
             body = received.take()
             if body is not None:
-                self._reads += 1
-                if self._reads >= _ITEMS_PER_PASS_MAX:
-                    self._reads = 0
-                    await loop_pass()
                 return decode(body, self._decoder)
             if received.ended:
                 if received.failure is not None:

@@ -49,7 +49,7 @@ class Method:
         is_coroutine: An `async def`.
         is_stream: An async generator: its reply is a stream.
         plain: An `async def` that wants neither context nor request stream: its coroutine is the job.
-        fast_decode: Decodes the one argument of a plain method; None if it takes another number.
+        fast_decode: Decodes the one argument of a plain method; None if it takes another number, or is relayed.
         has_streams: Its reply or its request may be a stream.
         relay: Does the job, decoding nothing, for a method that somebody else serves through this node; else None.
         workers: Where its jobs are run; set by the dispatcher.
@@ -71,7 +71,9 @@ class Method:
         "workers",
     )
 
-    def __init__(self, target: str, function: Callable[..., Any], service: "Service") -> None:
+    def __init__(
+        self, target: str, function: Callable[..., Any], service: "Service", relay: Relay | None = None
+    ) -> None:
         if inspect.isgeneratorfunction(function):
             raise ConfigError(
                 f"handler {target} is a generator; a streamed reply is an async generator",
@@ -90,11 +92,11 @@ class Method:
             )
         self.plain = self.is_coroutine and self.signature.context_name is None and not takes_stream
         single = self.signature.single
-        self.fast_decode = single.decode if single is not None and self.plain else None
+        self.fast_decode = single.decode if single is not None and self.plain and relay is None else None
         self.inline = not (self.is_coroutine or self.is_stream or service.executor is not None)
         self.service = service
         self.has_streams = self.is_stream or takes_stream
-        self.relay: Relay | None = None
+        self.relay = relay
         self.workers: Workers | None = None
 
 
@@ -109,6 +111,7 @@ class Service:
         concurrency: How many `async def` calls (or threads' calls) run at once; further ones wait in the mailbox.
         mailbox_max: How many may wait; past that calls are refused with `Overloaded`, casts dropped and counted.
         threads: Run plain `def` methods on this many threads, because they block; 0 runs them inline.
+        relay: Does the jobs of `target`, a function, which then only stands for them.
 
     Raises:
         ConfigError: The name is not one, there is nothing to serve, or a handler's signature cannot be served.
@@ -124,6 +127,7 @@ class Service:
         concurrency: int,
         mailbox_max: int,
         threads: int = 0,
+        relay: Relay | None = None,
     ) -> None:
         self.name = valid_name(name)
         self.version = version
@@ -140,7 +144,7 @@ class Service:
         self.executor = ThreadPoolExecutor(threads, thread_name_prefix=f"fdn-{name}") if threads else None
         self.methods: dict[str, Method] = {}
         if inspect.isroutine(target) or isinstance(target, functools.partial):
-            self.methods[name] = Method(name, target, self)
+            self.methods[name] = Method(name, target, self, relay)
             self._names: tuple[str, ...] = ()
         else:
             instance = target() if inspect.isclass(target) else target

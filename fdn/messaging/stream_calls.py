@@ -1,18 +1,22 @@
 """Calls with streams, on the side of the caller: opened, fed with what comes in, and ended.
 
 `fdn.messaging.calls` has the calls with one answer; both share ids, links and the ways to a node.
+
+A call is open until END, REPLY or ERROR has come, the other side is lost, or nobody wants it any more. Only in the last
+two cases something is still to be said: CANCEL, so that no generator over there waits for ever for a window.
 """
 
 import asyncio
-import contextlib
+import inspect
+import logging
 import math
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
+from collections.abc import AsyncIterable, Callable, Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from fdn.context import DEADLINE_S_MAX, current_meta, scope_var
-from fdn.errors import BadRequest, DeadlineExceeded, Error, Overloaded, Unreachable, from_wire, to_wire
+from fdn.errors import BadRequest, Cancelled, DeadlineExceeded, Error, Overloaded, Unreachable, from_wire
 from fdn.messaging.calls import Caller
 from fdn.messaging.payloads import decode, encode
 from fdn.messaging.stream_flow import (
@@ -31,6 +35,7 @@ from transports.wire.envelope import NIL, Envelope, Kind, MetaKey
 
 __all__ = ("Items", "OpenCall", "StreamCaller")
 
+_log = logging.getLogger(__name__)
 Items = Iterable[Any] | AsyncIterable[Any]
 _END_PATIENCE_S: Final = 30.0  # for a request stream's END to leave, once it is complete
 
@@ -39,31 +44,49 @@ class OpenCall:
     """A call whose answer, and perhaps whose request, is a stream.
 
     Attributes:
-        received: What has come of the answer.
         to: The target, for errors.
         node: Node id (or client id) of who answers.
+        who: The same as messages show it: the node id, or a client's session.
+        call_id: On the wire.
+        received: What has come of the answer.
+        sender: Of the request stream, or None.
+        pump: The task that sends it.
         ends_at: Loop time of its deadline.
     """
 
-    __slots__ = ("_close", "_pump", "call_id", "ends_at", "node", "received", "sender", "to", "who")
+    __slots__ = ("_cancel", "call_id", "ends_at", "node", "pump", "received", "send_exempt", "sender", "to", "who")
 
-    def __init__(self, to: str, node: str, who: object, call_id: int, received: StreamReceiver) -> None:
+    def __init__(
+        self,
+        to: str,
+        node: str,
+        who: object,
+        call_id: int,
+        received: StreamReceiver,
+        send_exempt: Callable[[Envelope], object],
+        cancel: "Callable[[OpenCall, Exception | None], None]",
+    ) -> None:
         self.to = to
         self.node = node
         self.who = who
         self.call_id = call_id
         self.received = received
+        self.send_exempt = send_exempt
         self.ends_at = math.inf
         self.sender: StreamSender | None = None
-        self._pump: asyncio.Task[None] | None = None
-        self._close: Callable[[OpenCall], None] = lambda call: None
+        self.pump: asyncio.Task[None] | None = None
+        self._cancel = cancel
 
     def close(self) -> None:
         """Want no more of it: CANCEL goes out, unless it has ended. Idempotent; never waits."""
-        close, self._close = self._close, lambda call: None
-        close(self)
-        if self._pump is not None:
-            self._pump.cancel()
+        self._cancel(self, None)
+        self.received.end(at_once=True)
+
+    async def wait_closed(self) -> None:
+        """Return when whatever makes the request stream has been left, its cleanup included."""
+        pump = self.pump
+        if pump is not None and pump is not asyncio.current_task():
+            await asyncio.wait((pump,))
 
     async def next_body(self, timeout_s: float) -> msgspec.Raw | None:
         """The next item's body, or None at the end.
@@ -104,25 +127,31 @@ class OpenCall:
 
     def late(self, timeout_s: float) -> DeadlineExceeded:
         """What to raise when nothing came."""
+        passed = asyncio.get_running_loop().time() >= self.ends_at
+        when = "before the deadline" if passed else f"in {timeout_s:g} s"
         return DeadlineExceeded(
-            f"no answer to {self.to} from node {self.node} in {timeout_s:g} s",
+            f"nothing came from {self.to} on node {self.node} {when}",
             hint="it may have been carried out; allow more time, or see `fdn members` for a stalled node",
             node=self.node,
         )
 
 
 class StreamCaller:
-    """All open calls of one node with streams. All methods belong to the data plane's loop."""
+    """All open calls of one node with streams. All methods belong to the data plane's loop.
+
+    Attributes:
+        overruns: Items that came past what was granted.
+    """
 
     def __init__(self, caller: Caller, node: str, settings: Settings, loop: asyncio.AbstractEventLoop) -> None:
         self._caller = caller
         self._node = node
         self._loop = loop
         self._window: Window = (settings.calls.stream_window_items, settings.calls.stream_window_bytes)
-        self._timeout_s = settings.calls.timeout_s
         self._open_max = settings.calls.in_flight_max
         self._open: dict[int, OpenCall] = {}
-        self.overruns = 0  # items past what was granted
+        self._closed = False
+        self.overruns = 0
         caller.streams = self
 
     @property
@@ -130,12 +159,15 @@ class StreamCaller:
         """Calls that are open now."""
         return len(self._open)
 
-    async def open(self, target: str, payload: Any, items: Items | None, timeout_s: float) -> OpenCall:
+    async def open(
+        self, target: str, payload: Any, items: Items | None, timeout_s: float, tried: Sequence[str] = ()
+    ) -> OpenCall:
         """Send the CALL to one of the nodes that offer `target`.
 
         Args:
             items: The request stream, or None; taken as fast as the other side reads.
             timeout_s: To get the CALL out.
+            tried: Nodes to be asked only if there is no other.
 
         Raises:
             As `Caller.cast`.
@@ -144,37 +176,51 @@ class StreamCaller:
         scope = scope_var.get()
         deadline_at = scope.deadline_at if scope is not None and scope.deadline_at else 0.0
         soon = self._loop.time() + timeout_s
-        way = await self._caller.way(target, min(soon, deadline_at) if deadline_at else soon)
-        ends_at = deadline_at or self._loop.time() + DEADLINE_S_MAX
+        way = await self._caller.way(target, min(soon, deadline_at) if deadline_at else soon, tried)
         exempt: Callable[[Envelope], object] = (
             way.link.send_exempt if way.link is not None else lambda envelope: way.send(envelope, 0.0)
         )
         call = self._begin(way.to, way.node, way.node, way.outlet, items, exempt)
-        call.ends_at = ends_at
-        way.send(self._envelope(call, body, items is not None, {}), ends_at)
+        call.ends_at = deadline_at or self._loop.time() + DEADLINE_S_MAX
+        try:
+            way.send(self._envelope(call, body, items is not None, {}), call.ends_at)
+        except BaseException:
+            call.close()
+            raise
         return call
 
-    def open_to_client(
+    async def open_to_client(
         self, session: Session, target: str, body: Any, items: Items | None, meta: dict[int, Any], deadline_at: float
     ) -> OpenCall:
-        """Send a CALL to a client that serves `target`.
+        """Send a CALL to a client that serves `target`; waits while its queue is full.
 
         Raises:
-            Unreachable: It takes nothing.
+            Unreachable: It is gone, or takes nothing.
         """
         call = self._begin(target, session.peer, session, session.outlet, items, session.answer)
         envelope = self._envelope(call, body, items is not None, meta)
-        if deadline_at:
-            envelope.deadline_ms = max(1, int((deadline_at - self._loop.time()) * 1000))
-        if not session.listener.send(session.source, envelope):
+        outlet = session.outlet()
+        try:
+            while True:
+                if deadline_at:
+                    envelope.deadline_ms = max(1, int((deadline_at - self._loop.time()) * 1000))
+                if outlet.try_send(envelope):
+                    return call
+                await outlet.wait_room()
+        except BaseException:
             call.close()
-            raise Unreachable(f"client {session.peer}, which serves {target}, takes nothing", hint="call again")
-        return call
+            raise
 
     def fail_peer(self, who: object, error: Exception) -> None:
         """Calls to this node (or client's session) cannot be answered any more."""
         for call in [call for call in self._open.values() if call.who == who]:
-            self._end(call, error, at_once=False)
+            self.fail(call, error)
+
+    def fail(self, call: OpenCall, error: Exception) -> None:
+        """End a call; its reader gets this error behind what has come. The other side, if it is there, hears CANCEL."""
+        if self._drop(call):
+            call.received.end(error)
+            call.send_exempt(Envelope(Kind.CANCEL, "", call.call_id))
 
     # -- what comes in
 
@@ -185,25 +231,28 @@ class StreamCaller:
             self._caller.count_stray(origin, envelope)
         elif not call.received.put(envelope.body):
             self.overruns += 1
-            call.close()
             error = BadRequest(f"{call.to} sent more than it was granted", hint="see the wire specification, 4.6")
-            call.received.end(error)
+            self.fail(call, error)
 
     def on_end(self, origin: Origin, envelope: Envelope, ticket: Ticket) -> None:
         """The END of a reply came."""
         call = self._call_of(origin, envelope)
-        if call is not None:
-            self._end(call, None if envelope.body == NIL else _error(envelope.body), at_once=False)
+        if call is None:
+            self._caller.count_stray(origin, envelope)
+        else:
+            self._end(call, None if envelope.body == NIL else _error(envelope.body))
 
     def on_reply(self, origin: Origin, envelope: Envelope) -> bool:
         """A REPLY came. Whether it was to one of these calls."""
         call = self._call_of(origin, envelope)
         if call is None:
             return False
-        call.received.open()
+        if call.received.items_came:
+            self._end(call, BadRequest(f"{call.to} sent a REPLY behind ITEMs", hint="see the wire specification, 4.6"))
+            return True
         call.received.one = True
         call.received.put(envelope.body)
-        self._end(call, None, at_once=False)
+        self._end(call, None)
         return True
 
     def on_error(self, origin: Origin, envelope: Envelope) -> bool:
@@ -222,10 +271,10 @@ class StreamCaller:
             call.sender.grant(window)
 
     def close(self) -> None:
-        """End all that is open."""
+        """End all that is open; what is opened from now on fails."""
+        self._closed = True
         for call in list(self._open.values()):
-            call.close()
-            call.received.end(Unreachable("this node has stopped", hint="make a new one"))
+            self.fail(call, self._stopped())
 
     # -- one call
 
@@ -238,6 +287,8 @@ class StreamCaller:
         items: Items | None,
         send_exempt: Callable[[Envelope], object],
     ) -> OpenCall:
+        if self._closed:
+            raise self._stopped()
         if len(self._open) >= self._open_max:
             raise Overloaded(
                 f"{len(self._open)} streams of this node are open (calls.in_flight_max)",
@@ -248,16 +299,12 @@ class StreamCaller:
         def grant(window: Window) -> None:
             send_exempt(Envelope(Kind.CREDIT, REPLY_STREAM, call_id, 0, None, encode(window)))
 
-        def cancel(call: OpenCall) -> None:
-            if self._open.pop(call_id, None) is not None:
-                call.received.end(None, at_once=True)
-                send_exempt(Envelope(Kind.CANCEL, "", call_id))
-
-        call = self._open[call_id] = OpenCall(to, node, who, call_id, StreamReceiver(self._window, grant, self._loop))
-        call._close = cancel
+        received = StreamReceiver(self._window, grant, self._loop)
+        call = OpenCall(to, node, who, call_id, received, send_exempt, self._cancel)
         if items is not None:
             call.sender = StreamSender(REQUEST_STREAM, call_id, outlet(), (0, 0), self._loop)
-            call._pump = self._loop.create_task(self._send_items(call, call.sender, items), name=f"fdn-items-{to}")
+            call.pump = self._loop.create_task(self._send_items(call, call.sender, items), name=f"fdn-items-{to}")
+        self._open[call_id] = call
         return call
 
     def _envelope(self, call: OpenCall, body: Any, has_items: bool, meta: dict[int, Any]) -> Envelope:
@@ -269,36 +316,58 @@ class StreamCaller:
     async def _send_items(self, call: OpenCall, sender: StreamSender, items: Items) -> None:
         failure: Exception | None = None
         try:
-            async with contextlib.aclosing(self._bodies(call.to, items)) as bodies:
-                async for body in bodies:
-                    await sender.send(body)
+            try:
+                await self._send_all(call.to, sender, items)
+            finally:
+                await _leave(items)
+            async with asyncio.timeout(_END_PATIENCE_S):
+                await sender.end()
+        except asyncio.CancelledError:
+            if call.call_id not in self._open:  # it was we who cancelled this task
+                raise
+            failure = Cancelled(f"whatever makes the items for {call.to} was cancelled")
         except Exception as error:  # of whatever makes the items: the caller's own code
             failure = error
-        try:
-            async with asyncio.timeout(_END_PATIENCE_S):
-                await sender.end(None if failure is None else encode(to_wire(failure, node=self._node)))
-        except (Error, TimeoutError) as lost:
-            failure = failure or lost
-        if failure is not None and call.call_id in self._open:
-            call.close()
-            call.received.ended = False
-            call.received.end(failure)
+        if failure is None:
+            return
+        if call.call_id in self._open:
+            call.pump = None  # this task, which ends here
+            # No END: the handler must not take what it has for all. It is cancelled, as if the caller had gone.
+            self.fail(call, failure)
+        elif failure is not sender.failure:
+            _log.warning("the items for %s failed once nobody wanted them: %r", call.to, failure)
 
-    async def _bodies(self, to: str, items: Items) -> AsyncGenerator[Any, None]:
+    async def _send_all(self, to: str, sender: StreamSender, items: Items) -> None:
+        checked_body = self._caller.checked_body
         if isinstance(items, AsyncIterable):
             async for item in items:
-                yield self._caller.checked_body(to, item)
+                body = checked_body(to, item)
+                if not sender.try_send(body):
+                    await sender.send(body)
         else:
             for item in items:
-                yield self._caller.checked_body(to, item)
+                body = checked_body(to, item)
+                if not sender.try_send(body):
+                    await sender.send(body)
 
-    def _end(self, call: OpenCall, error: Exception | None, at_once: bool) -> None:
-        self._open.pop(call.call_id, None)
+    def _end(self, call: OpenCall, error: Exception | None, at_once: bool = False) -> None:
+        self._drop(call)
         call.received.end(error, at_once)
+
+    def _cancel(self, call: OpenCall, error: Exception | None) -> None:
+        if self._drop(call):
+            call.received.end(error, at_once=True)
+            call.send_exempt(Envelope(Kind.CANCEL, "", call.call_id))
+
+    def _drop(self, call: OpenCall) -> bool:
+        """The call is open no longer, and nothing more is sent. False: it was not open."""
+        if self._open.pop(call.call_id, None) is None:
+            return False
         if call.sender is not None:
-            call.sender.fail(Unreachable(f"{call.to} has answered"))
-        if call._pump is not None and asyncio.current_task() is not call._pump:
-            call._pump.cancel()
+            call.sender.fail(Unreachable(f"{call.to} has answered, or was given up"))
+        if call.pump is not None:
+            call.pump.cancel()
+        return True
 
     def _call_of(self, origin: Origin, envelope: Envelope) -> OpenCall | None:
         """The call that this belongs to, if it comes from the one who was asked: a client is known by its session."""
@@ -306,6 +375,18 @@ class StreamCaller:
         if call is None:
             return None
         return call if call.who == (origin if origin.is_client else origin.peer) else None
+
+    @staticmethod
+    def _stopped() -> Unreachable:
+        return Unreachable("this node has stopped", hint="make a new one")
+
+
+async def _leave(items: Items) -> None:
+    """Close a generator, or a stream, that was left before its end: nobody else does so in time."""
+    if inspect.isgenerator(items):
+        items.close()
+    elif isinstance(items, AsyncIterable) and hasattr(items, "aclose"):
+        await items.aclose()
 
 
 def _error(body: msgspec.Raw) -> Exception:

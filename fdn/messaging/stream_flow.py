@@ -17,7 +17,7 @@ from fdn.messaging.workers import loop_pass
 from fdn.runtime.outlets import Outlet
 from transports.wire.envelope import Envelope, Kind
 
-__all__ = ("REPLY_STREAM", "REQUEST_STREAM", "StreamReceiver", "StreamSender", "Window", "read_window")
+__all__ = ("REPLY_STREAM", "REQUEST_STREAM", "StreamReceiver", "StreamSender", "Window", "read_window", "two_readers")
 
 REPLY_STREAM: Final = "reply"
 REQUEST_STREAM: Final = "request"
@@ -42,6 +42,11 @@ def read_window(value: object) -> Window | None:
     return None
 
 
+def two_readers() -> BadRequest:
+    """What the second one gets."""
+    return BadRequest("two tasks read from one stream", hint="read it in one task")
+
+
 class StreamSender:
     """Sends the items of one direction, in order.
 
@@ -54,13 +59,13 @@ class StreamSender:
 
     Attributes:
         items: Sent so far.
+        failure: Why nothing more can be sent, or None.
     """
 
     __slots__ = (
         "_bytes",
         "_bytes_max",
         "_call_id",
-        "_failure",
         "_items_max",
         "_loop",
         "_outlet",
@@ -68,6 +73,7 @@ class StreamSender:
         "_to",
         "_turn_at",
         "_waiter",
+        "failure",
         "items",
     )
 
@@ -83,11 +89,11 @@ class StreamSender:
         self._stops_at = min(self._items_max, self._turn_at)  # items at which `try_send` has to be asked why
         self.items = self._bytes = 0
         self._waiter: asyncio.Future[None] | None = None
-        self._failure: Exception | None = None
+        self.failure: Exception | None = None
 
     def try_send(self, body: Any) -> bool:
         """Send one item if the window and the outlet have room for it. False: nothing was done, use `send`."""
-        if self.items >= self._stops_at or self._bytes >= self._bytes_max or self._failure is not None:
+        if self.items >= self._stops_at or self._bytes >= self._bytes_max or self.failure is not None:
             return False
         if not self._outlet.try_send(Envelope(Kind.ITEM, self._to, self._call_id, 0, None, body)):
             return False
@@ -102,8 +108,8 @@ class StreamSender:
             Unreachable: The other side is gone.
         """
         while not self.try_send(body):
-            if self._failure is not None:
-                raise self._failure
+            if self.failure is not None:
+                raise self.failure
             if self.items >= self._items_max or self._bytes >= self._bytes_max:
                 await self._wait_window()
             elif self.items >= self._turn_at:
@@ -123,8 +129,8 @@ class StreamSender:
             Unreachable: The other side is gone.
         """
         while not self._outlet.try_send(Envelope(Kind.END, self._to, self._call_id, 0, None, error)):
-            if self._failure is not None:
-                raise self._failure
+            if self.failure is not None:
+                raise self.failure
             await self._outlet.wait_room()
 
     def grant(self, window: Window) -> None:
@@ -136,7 +142,7 @@ class StreamSender:
 
     def fail(self, error: Exception) -> None:
         """The other side is gone: whoever sends, now or later, is told so."""
-        self._failure = self._failure or error
+        self.failure = self.failure or error
         self._wake()
 
     async def _wait_window(self) -> None:
@@ -171,15 +177,17 @@ class StreamReceiver:
         "_bytes_granted",
         "_bytes_read",
         "_grant",
+        "_grant_at_bytes",
+        "_grant_at_items",
         "_items",
         "_items_granted",
         "_items_read",
         "_loop",
         "_window",
+        "bytes_came",
         "ended",
         "failure",
         "items_came",
-        "bytes_came",
         "one",
         "waiter",
     )
@@ -191,7 +199,7 @@ class StreamReceiver:
         self._grant = grant
         self._loop = loop
         self._items: collections.deque[msgspec.Raw] = collections.deque()
-        self._items_granted, self._bytes_granted = window if opened else (0, 0)
+        self._set_granted(*(window if opened else (0, 0)))
         self._items_read = self._bytes_read = 0
         self.items_came = self.bytes_came = 0
         self.ended = False
@@ -202,7 +210,7 @@ class StreamReceiver:
     def open(self) -> None:
         """Grant the first window, where the other side was given none with the CALL."""
         if not self._items_granted and not self.ended:
-            self._items_granted, self._bytes_granted = self._window
+            self._set_granted(*self._window)
             self._grant(self._window)
 
     def put(self, body: msgspec.Raw) -> bool:
@@ -211,7 +219,7 @@ class StreamReceiver:
             return True  # one more on its way when we stopped
         if self.items_came >= self._items_granted or self.bytes_came >= self._bytes_granted:
             return False
-        size = len(memoryview(body))
+        size = len(body)
         self.items_came += 1
         self.bytes_came += size
         self._items.append(body.copy() if size <= _COPIED_BYTES_MAX else body)
@@ -238,13 +246,10 @@ class StreamReceiver:
             return None
         body = self._items.popleft()
         self._items_read += 1
-        self._bytes_read += len(memoryview(body))
-        items, size = self._window
-        if not self.ended and (
-            self._items_granted - self._items_read <= items // 2 or self._bytes_granted - self._bytes_read <= size // 2
-        ):
-            self._items_granted = self._items_read + items
-            self._bytes_granted = self._bytes_read + size
+        self._bytes_read += len(body)
+        if (self._items_read >= self._grant_at_items or self._bytes_read >= self._grant_at_bytes) and not self.ended:
+            items, size = self._window
+            self._set_granted(self._items_read + items, self._bytes_read + size)
             self._grant((self._items_granted, self._bytes_granted))
         return body
 
@@ -257,12 +262,17 @@ class StreamReceiver:
         if self._items or self.ended:
             return
         if self.waiter is not None:
-            raise BadRequest("two tasks read from one stream", hint="read it in one task")
+            raise two_readers()
         waiter = self.waiter = self._loop.create_future()
         try:
             await waiter
         finally:
             self.waiter = None
+
+    def _set_granted(self, items: int, size: int) -> None:
+        self._items_granted, self._bytes_granted = items, size
+        # What must have been read before more is granted: worked out once a grant, and not once an item.
+        self._grant_at_items, self._grant_at_bytes = items - self._window[0] // 2, size - self._window[1] // 2
 
     def _wake(self) -> None:
         if self.waiter is not None and not self.waiter.done():

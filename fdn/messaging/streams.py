@@ -7,9 +7,10 @@ from typing import Final, Generic, TypeVar
 
 import msgspec
 
-from fdn.errors import Error
+from fdn.errors import BadRequest, Error
 from fdn.messaging.payloads import MISFITS, does_not_fit
 from fdn.messaging.stream_calls import OpenCall
+from fdn.messaging.stream_flow import two_readers
 from fdn.messaging.workers import loop_pass
 
 __all__ = ("Stream",)
@@ -31,7 +32,8 @@ class Stream(Generic[T]):
     `calls.stream_window_bytes`).
 
     Leaving the loop early closes the generator at the other side: at once where the stream is an async context manager
-    or `aclose` is awaited, else when the stream is garbage.
+    or `aclose` is awaited, else when the stream is garbage. So does an error, and the cancellation of whoever waits for
+    the next item: `asyncio.timeout` around the loop ends it; for the longest silence there is `timeout=`.
     """
 
     def __init__(
@@ -48,12 +50,20 @@ class Stream(Generic[T]):
         self._timeout_s = timeout_s
         self._loop = loop
         self._call: OpenCall | None = None
-        self._closed = False
+        self._opening = self._closed = False
         self._reads = 0
 
     async def __aenter__(self) -> "Stream[T]":
-        """Open it: errors that come before the first item show here, as far as they are known by then."""
-        await self._open()
+        """Open it: errors that come before the first item show here, as far as they are known by then.
+
+        Raises:
+            BadRequest: It has been closed.
+            Error: As `Node.call`.
+        """
+        if self._closed:
+            raise BadRequest(f"this stream of {self.target} has been closed", hint="make a new one")
+        if self._call is None:
+            await self._open()
         return self
 
     async def __aexit__(self, *exception: object) -> None:
@@ -67,21 +77,20 @@ class Stream(Generic[T]):
 
         Raises:
             DeadlineExceeded: Nothing came for as long as `timeout` says, or the scope's deadline has passed.
-            BadRequest: The item is not of the type.
+            BadRequest: The item is not of the type, or another task reads already.
             Error: As the handler raised it, after all items that it had yielded.
         """
         call = self._call
         if call is None:
             call = await self._open()
+        self._reads += 1
+        if self._reads >= _ITEMS_PER_PASS_MAX:  # before one is taken: a reader that is cancelled here loses none
+            self._reads = 0
+            await loop_pass()
         body = call.received.take()
         if body is None:
             self._reads = 0
             body = await self._wait(call)
-        else:
-            self._reads += 1
-            if self._reads >= _ITEMS_PER_PASS_MAX:
-                self._reads = 0
-                await loop_pass()
         try:
             return self._decode(body)
         except MISFITS as misfit:
@@ -89,10 +98,11 @@ class Stream(Generic[T]):
             raise does_not_fit(misfit) from misfit
 
     async def aclose(self) -> None:
-        """Want no more items. Idempotent."""
+        """Want no more items. Returns when a request stream has been left, its cleanup included. Idempotent."""
         self._closed = True
         if self._call is not None:
             self._call.close()
+            await self._call.wait_closed()
 
     def __del__(self) -> None:
         call = self._call
@@ -103,9 +113,16 @@ class Stream(Generic[T]):
     async def _open(self) -> OpenCall:
         if self._closed:
             raise StopAsyncIteration
-        if self._call is None:
-            self._call = await self._opener()
-        return self._call
+        if self._opening:
+            raise two_readers()
+        self._opening = True
+        try:
+            call = self._call = await self._opener()
+        finally:
+            self._opening = False
+        if self._closed:  # meanwhile
+            call.close()
+        return call
 
     async def _wait(self, call: OpenCall) -> msgspec.Raw:
         try:

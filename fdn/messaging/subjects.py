@@ -15,7 +15,7 @@ __all__ = ("Patterns", "is_pattern", "valid_pattern", "valid_queue", "valid_subj
 T = TypeVar("T")
 
 _CHARACTERS_MAX: Final = 256
-_TOKEN: Final = r"[^\s.*>\x00-\x1f\x7f]+"
+_TOKEN: Final = r"[^\s.*>\x00-\x1f\x7f-\x9f\ud800-\udfff]+"  # lone surrogates have no UTF-8
 _SUBJECT: Final = re.compile(rf"{_TOKEN}(\.{_TOKEN})*")
 _PATTERN: Final = re.compile(rf"((\*|{_TOKEN})\.)*(\*|>|{_TOKEN})")
 _QUEUE: Final = re.compile(r"[A-Za-z0-9._-]{1,100}")
@@ -86,6 +86,10 @@ class _Branch(Generic[T]):
         self.ends: list[T] = []  # values of patterns that end here
         self.rest: list[T] = []  # ... that end with `>` here
 
+    @property
+    def empty(self) -> bool:
+        return not (self.named or self.any or self.ends or self.rest)
+
 
 class Patterns(Generic[T]):
     """Values by pattern, found by subject.
@@ -107,6 +111,30 @@ class Patterns(Generic[T]):
             else:
                 branch = branch.named.setdefault(token, _Branch())
         (branch.rest if last == ">" else branch.ends).append(value)
+
+    def discard(self, pattern: str, value: T) -> None:
+        """Take out a value that was entered under this pattern; nothing if it was not."""
+        path: list[tuple[_Branch[T], str]] = []
+        branch = self._root
+        *tokens, last = pattern.split(".")
+        for token in tokens if last == ">" else [*tokens, last]:
+            below = branch.any if token == "*" else branch.named.get(token)
+            if below is None:
+                return
+            path.append((branch, token))
+            branch = below
+        values = branch.rest if last == ">" else branch.ends
+        if value not in values:
+            return
+        values.remove(value)
+        for above, token in reversed(path):  # or subjects that come and go would fill the memory
+            below = above.any if token == "*" else above.named[token]
+            if below is None or not below.empty:
+                return
+            if token == "*":
+                above.any = None
+            else:
+                del above.named[token]
 
     def matching(self, subject: str) -> list[T]:
         """The values of all patterns that match; one for each time that it was entered."""

@@ -4,15 +4,16 @@
 """
 
 import asyncio
-from collections.abc import Callable
+import types
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
-from fdn.context import unpack_trace
+from fdn.context import unpack_headers, unpack_trace
 from fdn.errors import BadRequest, ConfigError
-from fdn.messaging.event_queue import Delivery, EventQueue, Gap, Policy
-from fdn.messaging.payloads import decode
+from fdn.messaging.event_queue import Delivery, Dropped, EventQueue, Gap, Policy
+from fdn.messaging.payloads import MISFITS, decode
 from fdn.messaging.reporting import FailureLog
 from fdn.messaging.subjects import valid_pattern, valid_queue
 from fdn.messaging.workers import loop_pass
@@ -22,6 +23,7 @@ from transports.wire.envelope import MetaKey
 __all__ = ("Event", "Subscription", "policy_of", "wake")
 
 T = TypeVar("T")
+_NO_HEADERS: Final[Mapping[str, str]] = types.MappingProxyType({})
 _EVENTS_PER_PASS_MAX: Final = 256  # read without waiting before the loop gets its turn
 
 
@@ -33,12 +35,14 @@ class Event(msgspec.Struct, Generic[T], frozen=True):
         payload: As it was published: plain values, or the type that the subscription names.
         origin: Node id of the publisher's node.
         trace_id: Of the work that published it, 32 hex digits, or empty.
+        headers: What that gave along: see `fdn.headers`.
     """
 
     subject: str
     payload: T
     origin: str
     trace_id: str = ""
+    headers: Mapping[str, str] = _NO_HEADERS
 
 
 class Subscription(Generic[T]):
@@ -75,6 +79,7 @@ class Subscription(Generic[T]):
         decoder: "msgspec.msgpack.Decoder[T]",
         loop: asyncio.AbstractEventLoop,
         detach: "Callable[[Subscription[Any]], None]",
+        withdraw: "Callable[[Subscription[Any]], Awaitable[None]]",
     ) -> None:
         self.pattern = valid_pattern(pattern)
         self.queue = valid_queue(queue)
@@ -89,6 +94,7 @@ class Subscription(Generic[T]):
         self._decoder = decoder
         self._loop = loop
         self._detach = detach
+        self._withdraw = withdraw
         self._log = FailureLog(loop, "%d event(s) could not be delivered, the last of %s: %s")
         self._closed = False
         self._readers: list[asyncio.Future[None]] = []
@@ -110,8 +116,25 @@ class Subscription(Generic[T]):
         if self._reads >= _EVENTS_PER_PASS_MAX:
             self._reads = 0
             await loop_pass()
+        queue = self._queue
         while True:
-            item = self._queue.take()
+            if queue.count and not queue.full:
+                # What `take` does, without the call: this loop is what an event costs its reader.
+                item: Delivery | Dropped | Gap | None = queue.items.popleft()
+                if type(item) is Delivery:
+                    queue.count -= 1
+                    envelope = item.envelope
+                    queue.size -= len(envelope.body)
+                    if envelope.meta is None and not item.deadline_at:
+                        try:
+                            return Event(envelope.to, self._decode(envelope.body), item.origin)
+                        except MISFITS:
+                            self._report_misfit(item)
+                            continue
+                elif type(item) is Dropped:
+                    return Gap(item.count)
+            else:
+                item = queue.take()
             if type(item) is Delivery:
                 event = self._event(item)
                 if event is not None:
@@ -122,7 +145,7 @@ class Subscription(Generic[T]):
                 raise StopAsyncIteration
             else:
                 self._reads = 0
-                self._queue.on_more = self._on_more
+                queue.on_more = self._on_more
                 await self._wait(self._readers)
 
     @property
@@ -147,6 +170,17 @@ class Subscription(Generic[T]):
             self._detach(self)
         self._queue.clear()
 
+    async def drain(self) -> None:
+        """Want no more events, and lose none: return when the members know, and no further event comes.
+
+        What has come can still be read; then the iteration ends. With a handler it has been handled.
+        """
+        if not self._closed:
+            await self._withdraw(self)
+        if not self._closed:
+            self.end()
+            self._detach(self)
+
     def end(self) -> None:
         """The node stops: no further event, but those that have arrived may still be read."""
         self._closed = True
@@ -154,6 +188,11 @@ class Subscription(Generic[T]):
         self._queue.release()
         wake(self._readers)
         wake(self._senders)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether an event that came now would neither wait nor be dropped."""
+        return not self._queue.full
 
     @property
     def full(self) -> bool:
@@ -172,13 +211,14 @@ class Subscription(Generic[T]):
             return None
         try:
             payload = self._decode(envelope.body)
-        except (ValueError, RecursionError):
+        except MISFITS:
             self._report_misfit(delivery)
             return None
         if envelope.meta is None:
             return Event(envelope.to, payload, delivery.origin)
         trace_id, _ = unpack_trace(envelope.meta.get(MetaKey.TRACE))
-        return Event(envelope.to, payload, delivery.origin, trace_id.hex())
+        headers = unpack_headers(envelope.meta.get(MetaKey.HEADERS)) or _NO_HEADERS
+        return Event(envelope.to, payload, delivery.origin, trace_id.hex(), headers)
 
     def _report_misfit(self, delivery: Delivery) -> None:
         self.failed += 1

@@ -160,7 +160,9 @@ class ControlPlane:
     async def join(self, seeds: Sequence[str]) -> None:
         """Find the cluster through any of `seeds`, and learn who is in it.
 
-        A list that names only ourselves, or somebody whom we know already, is fulfilled at once.
+        A list that names somebody whom we know already is fulfilled at once. So is one that names ourselves, when
+        nobody listens at the others: it is everybody's list, and somebody has to be the first. The others are dialled
+        on all the same.
 
         Raises:
             Unreachable: None answered within `join_timeout_s`; says of each why.
@@ -182,7 +184,9 @@ class ControlPlane:
             async with asyncio.timeout(self._settings.join_timeout_s):
                 await joining.done
         except TimeoutError:
-            raise joining.failure(self._settings.join_timeout_s) from None
+            if not joining.names_us:
+                raise joining.failure(self._settings.join_timeout_s) from None
+            _log.warning("alone for now: %s", joining.heard_so_far)
         finally:
             self._joinings.remove(joining)
 
@@ -591,7 +595,8 @@ class _Joining:
     def __init__(self, seeds: Sequence[str], done: asyncio.Future[None], now: float) -> None:
         self.done = done
         self._heard: dict[str, str] = dict.fromkeys(seeds, "no answer yet")
-        self._ourselves: set[str] = set()
+        self._nobody_else: set[str] = set()  # seeds where nobody listens, and our own
+        self.names_us = False
         self._answered: set[str] = set()  # node ids
         self._started = now
 
@@ -605,9 +610,9 @@ class _Joining:
                     self._heard[endpoint] = f"{outcome.name} answered, and told nothing of the cluster"
                     return
                 self._heard[endpoint] = "that is this node itself"
-                self._ourselves.add(endpoint)
-                if len(self._ourselves) == len(self._heard):
-                    self.done.set_result(None)
+                self.names_us = True
+                self._nobody_else.add(endpoint)
+                self._look_for_company()
             case Refused(code, reason, retry):
                 self._heard[endpoint] = f"refused: {reason}"
                 patient = code == RefusedCode.NAME_TAKEN and now - self._started < _NAME_TAKEN_PATIENCE_S
@@ -615,6 +620,11 @@ class _Joining:
                     self.done.set_exception(_refusal(endpoint, outcome))
             case ConnectionEvent(kind, _, detail):
                 self._heard[endpoint] = f"{kind.value}{f' ({detail})' if detail else ''}"
+                if kind is EventKind.REFUSED:
+                    self._nobody_else.add(endpoint)
+                    self._look_for_company()
+                else:
+                    self._nobody_else.discard(endpoint)
 
     def learned(self, by: str, endpoints: Collection[str] = ()) -> None:
         """A member has told us who is in the cluster; it counts if it is one of those that were asked.
@@ -624,14 +634,22 @@ class _Joining:
         if not self.done.done() and (by in self._answered or not self._heard.keys().isdisjoint(endpoints)):
             self.done.set_result(None)
 
+    @property
+    def heard_so_far(self) -> str:
+        """What was heard of each seed, for people."""
+        return "; ".join(f"{seed}: {heard}" for seed, heard in self._heard.items())
+
+    def _look_for_company(self) -> None:
+        if self.names_us and len(self._nobody_else) == len(self._heard) and not self.done.done():
+            self.done.set_result(None)
+
     def give_up(self) -> None:
         if not self.done.done():
             self.done.set_exception(Unreachable("this node was stopped while it joined"))
 
     def failure(self, waited_s: float) -> Unreachable:
-        each = "; ".join(f"{seed}: {heard}" for seed, heard in self._heard.items())
         return Unreachable(
-            f"none of the nodes to join answered within {waited_s:g} s: {each}",
+            f"none of the nodes to join answered within {waited_s:g} s: {self.heard_so_far}",
             hint="start one of them first, or correct `join`; the first node is started without it",
         )
 

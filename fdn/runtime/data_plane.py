@@ -106,6 +106,7 @@ class DataPlaneStats:
     malformed: int  # CREDITs that could not be read
     unanswerable: int  # answers dropped because the asker cannot be reached
     handler_faults: int  # our own handlers that raised: bugs
+    overdrawn: int  # messages that were sent without the credit that they need
 
 
 class DataPlane:
@@ -141,7 +142,7 @@ class DataPlane:
         self._sent_before: dict[Link, int] = {}  # messages sent at the last sweep, to find idle links
         self._view = EMPTY_VIEW
         self._sweep: asyncio.TimerHandle | None = None
-        self._unknown_kinds = self._malformed = self._unanswerable = self._handler_faults = 0
+        self._unknown_kinds = self._malformed = self._unanswerable = self._handler_faults = self._overdrawn = 0
         self._closed = False
         self.handlers: dict[int, Handler] = {Kind.CREDIT: self._on_credit}
         self.on_peer_lost: Callable[[str, str], None] = lambda node, reason: None
@@ -232,6 +233,7 @@ class DataPlane:
             malformed=self._malformed,
             unanswerable=self._unanswerable,
             handler_faults=self._handler_faults,
+            overdrawn=self._overdrawn,
         )
 
     async def close(self) -> None:
@@ -267,8 +269,10 @@ class DataPlane:
             return  # it held nothing but the HELLO
         ticket: Ticket = _NO_TICKET
         if envelopes[0].kind not in EXEMPT_KINDS:  # the first decides for all: a batch never mixes the two
-            session.grant.on_received(len(envelopes), batch.size)
-            ticket = _BatchTicket(self, session, len(envelopes), batch.size)
+            if session.grant.on_received(len(envelopes), batch.size):
+                ticket = _BatchTicket(self, session, len(envelopes), batch.size)
+            else:
+                self._overdrawn += len(envelopes)  # no queue may keep for its sake what was sent without credit
         handlers = self.handlers
         for envelope in envelopes:
             handler = handlers.get(envelope.kind)

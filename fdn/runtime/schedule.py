@@ -62,6 +62,10 @@ def seconds(name: str, value: float | str) -> float:
             return parse_duration(value)
         except ValueError as error:
             raise ConfigError(f"{name}={value!r}: {error}") from None
-    if isinstance(value, int | float) and math.isfinite(value):
-        return float(value)
+    try:
+        number = float(value)
+    except (TypeError, ValueError):  # whatever an unchecked program gives
+        number = math.nan
+    if math.isfinite(number):
+        return number
     raise ConfigError(f"{name}={value!r}: expected seconds as a number, or text such as '1m30s'")

@@ -182,14 +182,18 @@ class _Timer:
     def _look(self) -> None:
         now = self._clock()
         if self._schedule.by_wall_clock and now < self._looked_at - _SET_BACK_S:
-            _log.warning("the clock was set back by %.0f s; timer %s goes by the new time", self._looked_at - now, self._name)
+            _log.warning(
+                "the clock was set back by %.0f s; timer %s goes by the new time", self._looked_at - now, self._name
+            )
             self._plan(self._schedule.first(now))
         elif now < self._begins_at:
             self._wait()
         else:
             self._handle = None
             self.n_runs += 1
-            self.task = self._loop.create_task(self._run(), name=f"fdn-timer-{self._name}", context=contextvars.copy_context())
+            self.task = self._loop.create_task(
+                self._run(), name=f"fdn-timer-{self._name}", context=contextvars.copy_context()
+            )
             self.task.add_done_callback(self._ended)
 
     async def _run(self) -> None:

@@ -314,14 +314,10 @@ class Client:
         with self._lock:
             try:
                 while True:
-                    try:
-                        wait = next(steps)
-                    except StopIteration as done:
-                        result: T = done.value
-                        return result
-                    finally:
-                        self._push()
-                    self._wait(wait)
+                    self._wait(next(steps))
+            except StopIteration as done:
+                result: T = done.value
+                return result
             finally:
                 steps.close()
                 self._push()
@@ -336,10 +332,11 @@ class Client:
                 self._push()
 
     def _wait(self, wait: Wait) -> None:
-        """Return when the signal fires, or the time has come; the lock is free meanwhile."""
+        """Send what is to be sent; return when the signal fires or the time has come. The lock is free meanwhile."""
         gate = threading.Lock()
         gate.acquire()
-        wait.signal.add(gate.release)
+        wait.signal.add(gate.release)  # before sending, which may make it fire
+        self._push()
         try:
             self._lock.release()  # inside: an interrupt finds it released, or was raised before
             if wait.until == FOREVER:

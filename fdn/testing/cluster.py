@@ -10,7 +10,7 @@ import random
 import tempfile
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from fdn.app import App
 from fdn.messaging.interceptors import Interceptor
@@ -76,7 +76,7 @@ class Cluster:
         self._killed: dict[Node, asyncio.Task[None]] = {}
         self._identities: tempfile.TemporaryDirectory[str] | None = None
 
-    async def __aenter__(self) -> "Cluster":
+    async def __aenter__(self) -> Self:
         try:
             for _ in range(self._count):
                 await self.start()
@@ -119,7 +119,7 @@ class Cluster:
         Args:
             name: Its name; n1, n2, ... by default.
             *apps: What it serves; the cluster's app by default.
-            join: Endpoints; None takes that of the first node that runs.
+            join: Endpoints; None takes those of all that run.
             interceptors: As for `fdn.Node`.
             **settings: Over the cluster's.
         """
@@ -172,9 +172,10 @@ class Cluster:
             AssertionError: They do not, within `timeout_s`.
         """
         running = self._running()
+        offered = {node.id: node._dispatcher.offers().services for node in running}
         for node in running:
             await until(
-                lambda node=node: len(node.reachable()) == len(node.offers()) == len(running),  # type: ignore[misc]
+                lambda node=node: len(node.reachable()) == len(running) and node.offers() == offered,  # type: ignore[misc]
                 f"{node.name} sees {', '.join(other.name for other in running)}",
                 timeout_s,
             )
@@ -234,7 +235,7 @@ class Cluster:
         apps, given = self._recipes[name]
         settings: dict[str, Any] = {"bind": f"memory://{name}", **self._settings, **given}
         if settings["join"] is None:
-            settings["join"] = tuple(node.endpoint for node in self._running()[:1])
+            settings["join"] = tuple(node.endpoint for node in self._running())
         settings.setdefault("data_dir", self._identity(name))
         plugs: list[_Plug] = []
 

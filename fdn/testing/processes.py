@@ -175,6 +175,7 @@ class NodeProcess:
     def stop(self, timeout_s: float = _END_S) -> int:
         """SIGTERM: drain, leave and end. Returns the exit status: 0 if all went well."""
         self.send_signal(signal.SIGTERM)
+        self.send_signal(signal.SIGCONT)  # one that is paused would never hear of it
         return self.wait(timeout_s)
 
     def wait(self, timeout_s: float = _END_S) -> int:
@@ -273,7 +274,7 @@ class ProcessCluster:
             n: How many.
             *arguments: Further ones for `fdn node run`.
             app: MODULE:APP to serve; found where this process finds modules, and in `folder`.
-            join: Whom to join; None takes the first node that runs, "" nobody.
+            join: Whom to join; None takes all that run, "" nobody.
             names: Their names; n1, n2, ... by default.
             faults: Put the proxy between these and all that follow.
 
@@ -487,8 +488,10 @@ class ProcessCluster:
     def _launch(self, node: NodeProcess, join: str | None = None) -> None:
         plan = node._plan
         if join is None:
-            ready = [other.endpoint for other in self._running() if other is not node and other.ready]
-            join = ready[0] if ready else ""
+            seeds = [other.endpoint for other in self._running() if other is not node and other.ready]
+        else:
+            seeds = [join] if join else []
+        joins = [part for seed in seeds for part in ("--join", seed)] or ["--alone"]
         node._log_begins_at = node.log_file.stat().st_size if node.log_file.exists() else 0
         with node.log_file.open("ab") as log, _audible_interrupts():
             node._process = subprocess.Popen(
@@ -497,7 +500,7 @@ class ProcessCluster:
                     *("--bind", plan.bind, "--data-dir", str(self.folder / f"{node.name}.data")),
                     *(("--advertise", plan.advertise) if plan.advertise else ()),
                     *plan.arguments,
-                    *(("--join", join) if join else ("--alone",)),
+                    *joins,
                     *((plan.app,) if plan.app else ()),
                 ),
                 cwd=self.folder,

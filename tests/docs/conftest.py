@@ -30,6 +30,7 @@ class Stage:
         self._env = kept | {
             "PYTHONPATH": f"{ROOT}:{folder}",
             "PYTHONUNBUFFERED": "1",
+            "PYTEST_PLUGINS": "fdn.testing.plugin",  # as it is where fdn is installed
             "XDG_CONFIG_HOME": str(folder / "config"),
             "FDN_JOIN": f"127.0.0.1:{base_port}",  # so that no command looks at 7400
         }

@@ -126,7 +126,8 @@ class Peer:
         return [line["item"] for line in self.said(number, "item")]
 
     def said(self, number: int, key: str) -> list[dict[str, Any]]:
-        """What has been said about a command under this key, and not been taken yet."""
+        """What has been said by now about a command under this key, and not been taken yet."""
+        self.ask("nothing")
         mine, others = [], []
         for line in self._said:
             (mine if line.get("re") == number and key in line else others).append(line)

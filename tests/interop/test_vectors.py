@@ -105,3 +105,16 @@ def test_every_kind_and_every_meta_key_has_a_vector():
     envelopes = [envelope for vector in VECTORS["batches"] for envelope in vector["envelopes"]]
     assert {int(kind) for kind in Kind} <= {envelope["kind"] for envelope in envelopes}
     assert {int(key) for key in MetaKey} <= {key for envelope in envelopes for key in value(envelope["meta"]) or {}}
+
+
+def test_streams_and_services_of_clients_have_vectors():
+    """Sections 4.6 and 4.7: what a kind means there depends on `to` and on the body, so that every use has its bytes."""
+    uses = {
+        (envelope["kind"], envelope["to"], isinstance(value(envelope["body"]), dict))
+        for vector in VECTORS["batches"]
+        for envelope in vector["envelopes"]
+    }
+    assert {(Kind.CREDIT, "reply", False), (Kind.CREDIT, "request", False)} <= uses
+    assert {(Kind.ITEM, "request", False), (Kind.END, "request", False), (Kind.END, "request", True)} <= uses
+    assert (Kind.END, "", True) in uses
+    assert {(Kind.SUBSCRIBE, "text.upper", False), (Kind.SUBSCRIBE, "text.upper", True)} <= uses

@@ -12,7 +12,10 @@ from tests.integration.cli.terminal import Terminal
 # What makes each shell read no file of its user, and how it is told to load the script.
 STARTS = {
     "bash": (["bash", "--noprofile", "--norc", "-i"], 'eval "$(fdn completion bash)"; PS1="re""ady> "\n'),
-    "zsh": (["zsh", "-f", "-i"], 'autoload -U compinit; compinit -u -D; eval "$(fdn completion zsh)"; PS1="re""ady> "\n'),
+    "zsh": (
+        ["zsh", "-f", "-i"],
+        'autoload -U compinit; compinit -u -D; eval "$(fdn completion zsh)"; PS1="re""ady> "\n',
+    ),
     "fish": (
         ["fish", "--no-config", "-i"],
         "fdn completion fish | source; function fish_prompt; echo 're''ady> '; end\n",

@@ -44,7 +44,7 @@ def test_both_sides_of_a_cut_hold_the_other_dead_and_find_it_again(
 def test_one_cut_cable_is_gone_around_and_nobody_dies(cluster: ProcessCluster, nodes: list[NodeProcess]) -> None:
     cluster.cut({0}, {1})
     probed = swim(nodes[0])["probes"]
-    eventually("they are probed some more", lambda: swim(nodes[0])["probes"] > probed + 20)
+    eventually("they are probed some more", lambda: swim(nodes[0])["probes"] > probed + 10)
     assert all("dead" not in node.statuses().values() for node in nodes)
     cluster.heal()
     cluster.settle()
@@ -69,11 +69,11 @@ def test_a_narrow_way_still_carries_everything(cluster: ProcessCluster, nodes: l
 def test_gossip_that_gets_lost_kills_nobody(cluster: ProcessCluster, nodes: list[NodeProcess]) -> None:
     for one, other in ((0, 1), (0, 2), (1, 2)):
         cluster.lossy(one, other, loss=0.05, channel="gossip")
-    before = sum(swim(node)["probes"] for node in nodes)
-    eventually("many probes", lambda: sum(swim(node)["probes"] for node in nodes) > before + 150, 40)
-    traffic = cluster.traffic().values()
-    assert sum(pair.dropped for pair in traffic) > 5
-    assert all("] member n" not in line or " dead " not in line for node in nodes for line in node.log.splitlines())
+
+    def dropped() -> int:
+        return sum(pair.dropped for pair in cluster.traffic().values())
+
+    eventually("a good many are lost", lambda: dropped() >= 20, 50)
     assert sum(swim(node)["deaths"] for node in nodes) == 0
     cluster.heal()
     cluster.settle()

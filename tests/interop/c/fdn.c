@@ -423,7 +423,7 @@ static void late(call_state *call)
         return;
     }
     cancel(call);
-    fail_with(call, "deadline_exceeded", "no answer before the deadline", true);
+    fail_with(call, "deadline_exceeded", "no answer before the deadline", false);
 }
 
 static void came(call_state *call, mp_span body, bool counted)
@@ -1112,9 +1112,11 @@ static long until_next(const fdn *client, long timeout_ms)
     return next == NEVER ? -1 : next <= now ? 0 : (long)(next - now);
 }
 
-static void see_to_calls(fdn *client)
+/* Returns whether a call may have more to send. */
+static bool see_to_calls(fdn *client)
 {
     int64_t now = now_ms();
+    bool more = false;
     for (call_state *call = client->calls; call; call = call->next) {
         connection *through = &client->connections[call->channel];
         if (!call->dead && call->deadline_at <= now)
@@ -1122,9 +1124,21 @@ static void see_to_calls(fdn *client)
         if (call->blocked && !call->over && within(call->sent, call->allowed) && through->waiting.size < QUEUE_MAX) {
             call->blocked = false;
             client->handlers->room(&call->call);
+            more = true;
         }
     }
     sweep(client);
+    return more;
+}
+
+/* Send what can be sent, and let calls that waited for room go on, until nothing moves. */
+static void settle(fdn *client)
+{
+    do {
+        see_to_connections(client);
+        for (int i = 0; i < CHANNELS; i++)
+            pump(&client->connections[i]);
+    } while (see_to_calls(client));
 }
 
 bool fdn_poll(fdn *client, int fd, long timeout_ms)
@@ -1132,10 +1146,9 @@ bool fdn_poll(fdn *client, int fd, long timeout_ms)
     zmq_pollitem_t items[1 + 2 * CHANNELS] = {{.fd = fd, .events = ZMQ_POLLIN}};
     connection *polled[CHANNELS];
     int count = 0;
-    see_to_connections(client);
+    settle(client);
     for (int i = 0; i < CHANNELS; i++) {
         connection *open = &client->connections[i];
-        pump(open);
         if (open->state == CLOSED)
             continue;
         /* A queue that only waits for credit must not keep us awake. */
@@ -1156,8 +1169,6 @@ bool fdn_poll(fdn *client, int fd, long timeout_ms)
         if (polled[i]->state != CLOSED && polled[i]->socket == socket && items[2 + 2 * i].revents)
             watch(polled[i]);
     }
-    see_to_calls(client);
-    for (int i = 0; i < CHANNELS; i++)
-        pump(&client->connections[i]);
+    settle(client);
     return items[0].revents & ZMQ_POLLIN;
 }

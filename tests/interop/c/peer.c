@@ -653,7 +653,7 @@ static bool obey(mp_span line)
         else if (last)
             fdn_close(client);
         else
-            answered = false;
+            answered = strcmp(verb, "nothing") == 0; /* whoever hears the answer has heard all before it */
         if (answered)
             say("re", re(asked->id), "ok", NOTHING, NULL);
         else

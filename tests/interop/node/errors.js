@@ -16,4 +16,4 @@ export class FdnError extends Error {
 export const cancelled = () => new FdnError({ code: "cancelled", message: "the call was cancelled" });
 
 export const deadlineExceeded = (what, ms) =>
-  new FdnError({ code: "deadline_exceeded", message: `${what} took longer than ${ms} ms`, retryable: true });
+  new FdnError({ code: "deadline_exceeded", message: `${what} took longer than ${ms} ms`, retryable: false });

@@ -112,6 +112,7 @@ const COMMANDS = {
     const link = await (await client.session).link(channel);
     link.hear();
   },
+  nothing: () => null, // whoever hears the answer has heard all before it
   bye: () => client.close(),
 };
 

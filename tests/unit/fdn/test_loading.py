@@ -99,7 +99,9 @@ def test_where_the_source_is(tmp_path: Path):
     assert source_folders(["broken_of_this_test:app"]) == [tmp_path], "nothing is run to find out"
 
 
-@pytest.mark.parametrize(("name", "said"), [("sys:app", "no source"), ("calc_of_this_tset:app", "did you mean"), ("calc", "MODULE:APP")])
+@pytest.mark.parametrize(
+    ("name", "said"), [("sys:app", "no source"), ("calc_of_this_tset:app", "did you mean"), ("calc", "MODULE:APP")]
+)
 def test_what_has_no_source(name: str, said: str):
     with pytest.raises(BadRequest, match=said):
         source_folders([name])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fdn.errors import Conflict, Unreachable
+from fdn.errors import Conflict, Error, Unreachable
 from fdn.running import INTERRUPTED, run_node
 
 
@@ -94,6 +94,17 @@ def test_a_ready_line_that_nobody_reads_stops_the_node() -> None:
     node = FakeNode()
     with pytest.raises(BrokenPipeError):
         run(node, on_ready=ready)
+    assert node.done == ["start", "stop"]
+
+
+def test_why_a_node_stopped_by_itself_is_raised() -> None:
+    class Broken(FakeNode):
+        async def wait_stopped(self) -> None:
+            raise Error("a lifespan ended by itself")
+
+    node = Broken()
+    with pytest.raises(Error, match="a lifespan ended by itself"):
+        run(node)
     assert node.done == ["start", "stop"]
 
 

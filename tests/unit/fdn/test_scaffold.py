@@ -38,13 +38,17 @@ def test_what_is_made_is_sound(name: str, tmp_path: Path):
     folder = tmp_path / name
     files = [Path(f"{package}/mail_box.py"), Path("tests/test_mail_box.py"), Path(f"{package}/app.py")]
     assert new_service("mail-box", folder) == files
+    new_service("a", folder)
+    new_service("z", folder)
     python(folder, "pytest", "-q", "-p", "no:cacheprovider")
     python(folder, "mypy", "--strict", f"--cache-dir={tmp_path / 'cache'}", ".")
     python(folder, "ruff", "check", "--no-cache", ".")
     python(folder, "ruff", "format", "--no-cache", "--check", ".")
 
 
-@pytest.mark.parametrize("name", ["", "X", "1shop", "my shop", "a/b", "..", "-a", "a-", "a--b", "x" * 41, "fdn", "json", "class", "tests"])
+@pytest.mark.parametrize(
+    "name", ["", "X", "1shop", "my shop", "a/b", "..", "-a", "a-", "a--b", "x" * 41, "fdn", "json", "class", "tests"]
+)
 def test_names_that_will_not_do(name: str, tmp_path: Path):
     with pytest.raises(BadRequest):
         new_app(name, tmp_path)
@@ -78,7 +82,10 @@ def test_an_empty_folder_may_be_there(tmp_path: Path):
 def test_an_app_as_its_owner_has_changed_it(tmp_path: Path):
     new_app("shop", tmp_path)
     app = tmp_path / "shop/shop/app.py"
-    app.write_text('"""Ours."""\nimport fdn\nfrom x import (\n    y,\n)\n\napp = fdn.App(\n    "shop",\n)\n\n\n@app.every(1)\ndef f(): ...\n')
+    app.write_text(
+        '"""Ours."""\nimport fdn\nfrom x import (\n    y,\n)\n\n'
+        'app = fdn.App(\n    "shop",\n)\n\n\n@app.every(1)\ndef f(): ...\n'
+    )
     new_service("billing", tmp_path / "shop")
     assert app.read_text() == (
         '"""Ours."""\nimport fdn\nfrom x import (\n    y,\n)\nfrom shop.billing import BillingService\n\n'
@@ -96,7 +103,7 @@ def test_an_app_that_cannot_take_one(source: str, said: str, tmp_path: Path):
 
 
 def test_which_app(tmp_path: Path):
-    with pytest.raises(ConfigError, match="no package with an app.py"):
+    with pytest.raises(ConfigError, match="no package with an app"):
         new_service("billing", tmp_path)
     for package in ("one", "two"):
         (tmp_path / package).mkdir()
@@ -106,7 +113,7 @@ def test_which_app(tmp_path: Path):
         new_service("billing", tmp_path)
     assert new_service("billing", tmp_path, "two")[0] == Path("two/billing.py")
     with pytest.raises(ConfigError, match="cannot be read"):
-        new_service("billing", tmp_path, "three")
+        new_service("mail", tmp_path, "three")
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path):

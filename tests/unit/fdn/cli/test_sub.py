@@ -1,10 +1,11 @@
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from fdn.cli.root import run
-from fdn.client_events import ClientEvent, ClientSubscription
+from fdn.client.inbox import ClientEvent
 from tests.unit.fdn.cli.fakes import FakeClient, FakeCluster
 
 EVENTS = [
@@ -15,18 +16,21 @@ EVENTS = [
 asked: list[Any] = []
 
 
+class FakeSubscription:
+    unaware = ("n3",)
+
+    def __iter__(self) -> Iterator[ClientEvent]:
+        return iter(EVENTS)
+
+
 @pytest.fixture(autouse=True)
 def _events(world: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     world.add("n1", 7400)
     asked.clear()
 
-    def subscribe(self: FakeClient, pattern: str, *, queue: str) -> ClientSubscription:
+    def subscribe(self: FakeClient, pattern: str, *, queue: str) -> FakeSubscription:
         asked.append((pattern, queue))
-        subscription = ClientSubscription(pattern, 1, lambda timeout: False, lambda subscription: None)
-        subscription.unaware = ("n3",)
-        for event in EVENTS:
-            subscription.put(event)
-        return subscription
+        return FakeSubscription()
 
     monkeypatch.setattr(FakeClient, "subscribe", subscribe, raising=False)
 

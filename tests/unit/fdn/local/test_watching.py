@@ -31,7 +31,15 @@ def test_what_changed(tmp_path: Path):
 
 def test_only_source_is_watched(tmp_path: Path):
     write(tmp_path / "fdn.toml")
-    for name in ("a.pyc", "data.csv", ".git/x.py", "__pycache__/x.py", "node_modules/x.py", "venv/lib/x.py", "build/x.py"):
+    for name in (
+        "a.pyc",
+        "data.csv",
+        ".git/x.py",
+        "__pycache__/x.py",
+        "node_modules/x.py",
+        "venv/lib/x.py",
+        "build/x.py",
+    ):
         write(tmp_path / name)
     write(tmp_path / "venv" / "pyvenv.cfg")
     (tmp_path / "gone.py").symlink_to(tmp_path / "nowhere.py")

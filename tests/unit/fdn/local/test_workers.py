@@ -1,7 +1,6 @@
 """On stand-ins: small processes that say what a node says when it is ready, and behave as a file tells them to."""
 
 import asyncio
-
 import os
 import signal
 import sys
@@ -28,8 +27,8 @@ if behave == "fail":
     sys.exit(8)
 if behave == "crash":
     raise RuntimeError("no such luck")
-print(json.dumps({"event": "ready", "name": name, "pid": os.getpid(), "endpoint": "tcp://" + name, "joins": joins}), flush=True)
-print("printed by the app", flush=True)
+ready = {"event": "ready", "name": name, "pid": os.getpid(), "endpoint": "tcp://" + name, "joins": joins}
+print(json.dumps(ready) + "\\nprinted by the app", flush=True)
 if behave == "die":
     sys.exit(3)
 sys.stdin.read()
@@ -282,5 +281,3 @@ def test_a_start_that_fails_is_raised_unless_a_change_may_help(tmp_path: Path):
     with pytest.raises(Conflict):
         run_supervised(order("a"), nothing)
     assert run_supervised(order("a", watch=[tmp_path]), then)[0] == 0
-
-

@@ -387,12 +387,14 @@ async def test_calls_with_absurd_deadlines_and_repeated_ids():
     recorder = Recorder()
     async with World() as world:
         first = await world.start("n1", app(r=recorder))
-        _, line = await member(world, first)
-        for deadline_ms in (0, 1, 2**31, 2**63 - 1):
+        mallory, line = await member(world, first)
+        for number, deadline_ms in enumerate((0, 2**31, 2**63 - 1), start=7):
             for _ in range(2):
-                line.connection.send(Envelope(Kind.CALL, "r.wait", 7, deadline_ms, None, body(0.01)))
-        await until(lambda: recorder.log.count("begun") >= 6)
+                line.connection.send(Envelope(Kind.CALL, "r.wait", number, deadline_ms, None, body(0.01)))
         await asyncio.sleep(1)
+        assert recorder.log.count("begun") == recorder.log.count("ended") == 3  # whose id is in use, is refused
+        refused = [e.id for e in mallory.heard["data"].envelopes if e.kind == Kind.ERROR]
+        assert sorted(refused) == [7, 8, 9]
         assert first._dispatcher.stats().running == 0
         line.connection.send_exempt(Envelope(Kind.CANCEL, "", 7))
         line.connection.send_exempt(Envelope(Kind.CANCEL, "", 2**64 - 1))

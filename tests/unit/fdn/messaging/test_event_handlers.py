@@ -9,14 +9,20 @@ import pytest
 
 import fdn
 from fdn.context import current_scope
-from fdn.messaging.event_handlers import HandledSubscription
+from fdn.messaging.event_handlers import HandledSubscription, OrderedBy
 from fdn.messaging.event_queue import Delivery, Policy
 from fdn.messaging.interceptors import Dispatch, Incoming
-from fdn.runtime.data_plane import NoTicket
+from fdn.runtime.data_plane import NoTicket, Ticket
 from tests.unit.fdn.harness import until, virtual
 from transports.wire.envelope import Envelope, Kind, MetaKey
 
 NO_TICKET = NoTicket()
+
+
+async def no_wait(subscription: Any) -> None:
+    pass
+
+
 TRACE = {MetaKey.TRACE: [b"t" * 16, b"s" * 8, 1]}
 
 
@@ -30,6 +36,7 @@ def handled(
     events_max: int = 100,
     concurrency: int = 1,
     intercept: Dispatch | None = None,
+    ordered_by: OrderedBy | None = None,
 ) -> HandledSubscription:
     return HandledSubscription(
         "orders.>",
@@ -39,16 +46,27 @@ def handled(
         events_max=events_max,
         bytes_max=100_000,
         concurrency=concurrency,
+        ordered_by=ordered_by,
         node_name="n1",
         intercept=intercept,
         loop=asyncio.get_running_loop(),
         detach=lambda subscription: None,
+        withdraw=no_wait,
     )
 
 
-def deliver(to: HandledSubscription, payload: Any, meta: Any = None, deadline_at: float = 0.0) -> None:
+class Counting:
+    held = 0
+
+    def release(self) -> None:
+        self.held -= 1
+
+
+def deliver(
+    to: HandledSubscription, payload: Any, meta: Any = None, deadline_at: float = 0.0, ticket: Ticket = NO_TICKET
+) -> None:
     body = msgspec.Raw(msgspec.msgpack.encode(payload))
-    to.deliver(Delivery(Envelope(Kind.EVENT, "orders.eu", meta=meta, body=body), "n2-id", deadline_at), NO_TICKET)
+    to.deliver(Delivery(Envelope(Kind.EVENT, "orders.eu", meta=meta, body=body), "n2-id", deadline_at), ticket)
 
 
 @virtual
@@ -302,3 +320,176 @@ async def test_what_cannot_be():
         handled(lambda number: None, concurrency=0)
     with pytest.raises(fdn.ConfigError, match=r"handler of orders\.> cannot be served"):
         handled(lambda *numbers: None)
+
+
+# -- order by key
+
+
+class Paid(msgspec.Struct):
+    customer: str
+    number: int
+
+
+@pytest.mark.parametrize("ordered_by", ["customer", lambda paid: paid.customer], ids=["name", "function"])
+@virtual
+async def test_events_of_one_key_stay_in_order_and_others_overtake_them(ordered_by: OrderedBy):
+    running: set[str] = set()
+    ended: list[tuple[str, int]] = []
+    most = 0
+
+    async def on_paid(paid: Paid) -> None:
+        nonlocal most
+        assert paid.customer not in running
+        running.add(paid.customer)
+        most = max(most, len(running))
+        await asyncio.sleep(10 if paid.customer == "slow" else 1)
+        running.remove(paid.customer)
+        ended.append((paid.customer, paid.number))
+
+    ours = handled(on_paid, concurrency=3, ordered_by=ordered_by)
+    for number in range(4):
+        for customer in ("slow", "a", "b"):
+            deliver(ours, Paid(customer, number))
+    await ours.wait_idle()
+    assert most == 3
+    for customer in ("slow", "a", "b"):
+        assert [number for of, number in ended if of == customer] == [0, 1, 2, 3]
+    assert [of for of, _ in ended[:8]].count("slow") == 0  # nobody waits for the slow one
+    assert ours.pending == 0
+    await ours.close()
+
+
+@virtual
+async def test_a_key_of_a_map_or_of_one_of_several_parameters():
+    seen: list[Any] = []
+
+    async def on_map(payload: dict[str, Any]) -> None:
+        await asyncio.sleep(1 / (1 + payload["n"]))
+        seen.append(payload["n"])
+
+    async def on_two(key: str, n: int) -> None:
+        await asyncio.sleep(1 / (1 + n))
+        seen.append(n)
+
+    for handler, name in ((on_map, "key"), (on_two, "key"), (on_map, "missing")):
+        seen.clear()
+        ours = handled(handler, concurrency=8, ordered_by=name)  # type: ignore[arg-type]
+        for number in range(8):
+            deliver(ours, {"key": "k", "n": number})
+        await ours.wait_idle()
+        assert seen == list(range(8))
+        await ours.close()
+    with pytest.raises(fdn.ConfigError, match="takes key, n"):
+        handled(on_two, concurrency=8, ordered_by="other")
+
+
+@virtual
+async def test_an_event_without_a_key_is_counted_and_holds_up_nobody(caplog: pytest.LogCaptureFixture):
+    seen: list[Any] = []
+
+    async def on_paid(paid: Paid) -> None:
+        seen.append(paid.number)
+
+    ours = handled(on_paid, concurrency=2, ordered_by="nothing")
+    deliver(ours, Paid("a", 1))
+    deliver(ours, {"no": "customer"})
+    await ours.wait_idle()
+    assert (seen, ours.failed) == ([], 2)
+    assert "nothing" in caplog.text
+    await ours.close()
+
+
+@virtual
+async def test_what_is_held_back_for_a_key_is_bounded_and_all_of_it_is_handled():
+    seen: list[int] = []
+
+    async def on_paid(paid: Paid) -> None:
+        await asyncio.sleep(0.01)
+        seen.append(paid.number)
+
+    ours = handled(on_paid, concurrency=4, ordered_by="customer", events_max=10)
+    tickets = [Counting() for _ in range(500)]
+    for number, ticket in enumerate(tickets):
+        deliver(ours, Paid("one", number), ticket=ticket)
+    await asyncio.sleep(0)
+    assert sum(ticket.held for ticket in tickets) >= 500 - 10 - 10 - 4
+    await ours.wait_idle()
+    assert seen == list(range(500))
+    assert not any(ticket.held for ticket in tickets)
+    await ours.close()
+
+
+@virtual
+async def test_closing_drops_what_is_held_back_for_a_key():
+    seen: list[int] = []
+
+    async def on_paid(paid: Paid) -> None:
+        await asyncio.sleep(1)
+        seen.append(paid.number)
+
+    ours = handled(on_paid, concurrency=4, ordered_by="customer")
+    for number in range(10):
+        deliver(ours, Paid("one", number))
+    await asyncio.sleep(0.5)
+    await ours.close()
+    await ours.wait_idle()
+    assert seen == [0]
+
+
+# -- what was dropped, and the end
+
+
+@pytest.mark.parametrize(("policy", "missed"), [(Policy.DROP_OLDEST, {8: 7}), (Policy.DROP_NEWEST, {10: 7})])
+@virtual
+async def test_the_context_tells_what_was_dropped_before(policy: Policy, missed: dict[int, int]):
+    found: dict[int, int] = {}
+    seen: list[int] = []
+
+    async def on_order(order: Order, context: fdn.Context) -> None:
+        await asyncio.sleep(1)
+        seen.append(order.items)
+        if context.missed:
+            found[order.items] = context.missed
+
+    ours = handled(on_order, policy, events_max=2)
+    for number in range(10):
+        deliver(ours, Order(number))
+        if number == 0:
+            await asyncio.sleep(0.5)  # the first is being handled
+    await asyncio.sleep(4)
+    deliver(ours, Order(10))
+    await ours.wait_idle()
+    assert found == missed
+    assert ours.dropped == 7
+    assert len(seen) == 4
+    await ours.close()
+
+
+@virtual
+async def test_drain_handles_what_has_come_and_takes_no_more():
+    seen: list[int] = []
+
+    async def on_order(order: Order) -> None:
+        await asyncio.sleep(1)
+        seen.append(order.items)
+
+    ours = handled(on_order)
+    for number in range(3):
+        deliver(ours, Order(number))
+    await ours.drain()
+    assert seen == [0, 1, 2]
+    deliver(ours, Order(3))
+    assert ours.closed
+    assert not ours.busy
+
+
+@virtual
+async def test_a_plain_function_does_not_get_what_has_expired():
+    seen: list[Order] = []
+
+    def on_order(order: Order) -> None:
+        seen.append(order)
+
+    ours = handled(on_order)
+    deliver(ours, Order(1), deadline_at=asyncio.get_running_loop().time() - 1)
+    assert (seen, ours.expired) == ([], 1)

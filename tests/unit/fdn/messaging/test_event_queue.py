@@ -145,3 +145,25 @@ def test_a_small_body_does_not_keep_its_batch_alive():
     bodies = [item.envelope.body for item in (ours.take(), ours.take()) if isinstance(item, Delivery)]
     assert [body is given for body, given in zip(bodies, (small, large), strict=True)] == [False, True]
     assert bodies == [small, large]
+
+
+def test_drop_oldest_tells_one_gap_for_all_that_nobody_has_heard_of():
+    ours = queue(Policy.DROP_OLDEST)
+    for number in range(5):
+        ours.put(event(number), NO_TICKET)
+    assert ours.take() == Gap(2)
+    assert isinstance(ours.take(), Delivery)
+    for number in range(5, 8):
+        ours.put(event(number), NO_TICKET)
+    assert taken(ours) == [Gap(2), 5, 6, 7]
+    assert (ours.dropped, ours.count, ours.size) == (4, 0, 0)
+
+
+def test_what_came_without_credit_is_not_kept_beyond_the_queue():
+    ours = queue(Policy.WAIT)
+    ticket = Ticket()
+    for number in range(10):
+        ours.put(event(number), ticket if number == 4 else NO_TICKET)
+    assert (ours.count, ours.dropped, ticket.held) == (4, 6, 1)
+    assert taken(ours) == [0, 1, 2, Gap(1), 4, Gap(5)]
+    assert (ticket.held, ours.full) == (0, False)

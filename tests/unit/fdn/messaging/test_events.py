@@ -105,6 +105,20 @@ async def test_an_app_subscribes():
 
 
 @virtual
+async def test_a_thousand_subscriptions():
+    async with World() as world:
+        first, second = await world.cluster(2)
+        subscriptions = await asyncio.gather(*(second.subscribe(f"s.{number}") for number in range(1000)))
+        for number in range(1000):
+            assert await first.publish(f"s.{number}", number) == 1
+        assert [(await payloads(each, 1))[0] for each in subscriptions] == list(range(1000))
+        for each in subscriptions:
+            await each.close()
+        await until(lambda: first._events._wanted.route("s.7").nodes == ())
+        assert second._events._here._patterns._root.empty
+
+
+@virtual
 async def test_order_of_one_publisher():
     async with World() as world:
         first, second, third = await world.cluster(3)
@@ -218,6 +232,33 @@ async def test_a_member_that_cannot_be_reached_has_its_turn_taken_by_another():
         assert (await first.stats()).events.unreachable == 1  # after that it is not picked while it cannot be reached
 
 
+@virtual
+async def test_a_member_that_has_not_finished_with_what_it_has_is_passed_over():
+    async with World() as world:
+        first, second, third = await world.cluster(3, data={"credit_messages": 16})
+        slow = await second.subscribe("jobs", queue="workers", queue_max=1)
+        quick = await third.subscribe("jobs", queue="workers", queue_max=100_000)
+        for number in range(2000):
+            await first.publish("jobs", number)
+            await asyncio.sleep(0.001)
+        await until(lambda: quick.pending + slow.pending == 2000)
+        assert slow.pending < 50
+        got = [number for each in (slow, quick) for number in await payloads(each, each.pending)]
+        assert sorted(got) == list(range(2000))
+
+
+@virtual
+async def test_a_full_member_on_the_publishers_own_node_is_passed_over():
+    async with World() as world:
+        first, second = await world.cluster(2)
+        here = await first.subscribe("jobs", queue="workers", policy="drop_oldest", queue_max=3)
+        there = await second.subscribe("jobs", queue="workers")
+        for number in range(100):
+            assert await first.publish("jobs", number) == 1
+        await until(lambda: here.pending + there.pending == 100)
+        assert (here.pending, here.dropped) == (3, 0)
+
+
 # -- coming and going
 
 
@@ -245,6 +286,63 @@ async def test_a_member_that_does_not_answer_is_named():
         assert await third.publish("a", 1) == 1
         world.heal(first, second)
         await until(lambda: second._events._wanted.route("a").nodes == (first.id,), "n2 learns of it")
+
+
+@virtual
+async def test_who_does_not_wait_is_told_that_nobody_knows_yet():
+    async with World() as world:
+        first, second, _third = await world.cluster(3)
+        subscription = await first.subscribe("a", timeout=0)
+        assert subscription.unaware == ("n2", "n3")
+        await until(lambda: second._events._wanted.route("a").nodes == (first.id,), "n2 learns of it")
+        for timeout in (-1, float("nan"), float("inf")):
+            with pytest.raises(fdn.ConfigError, match="timeout="):
+                await first.subscribe("b", timeout=timeout)
+        assert (await first.stats()).events.subscriptions == 1
+
+
+@virtual
+async def test_a_deadline_bounds_the_wait_for_members():
+    async with World() as world:
+        first, second = await world.cluster(2)
+        world.cut(first, second)
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        with fdn.deadline(0.25):
+            subscription = await first.subscribe("a")
+        assert subscription.unaware == ("n2",)
+        assert 0.2 < loop.time() - started < 0.5
+        world.heal(first, second)
+
+
+@virtual
+async def test_a_member_drained_out_of_its_group_loses_nothing():
+    async with World() as world:
+        first, second, third = await world.cluster(3)
+        leaving = await second.subscribe("jobs", queue="workers")
+        staying = await third.subscribe("jobs", queue="workers")
+        going_on = True
+        published = 0
+
+        async def publish() -> None:
+            nonlocal published
+            while going_on:
+                assert await first.publish("jobs", published) == 1
+                published += 1
+                await asyncio.sleep(0.0001)
+
+        task = asyncio.create_task(publish())
+        await asyncio.sleep(0.1)
+        await leaving.drain()
+        await asyncio.sleep(0.1)
+        going_on = False
+        await task
+        await until(lambda: leaving.pending + staying.pending == published)
+        got = [event.payload async for event in leaving if isinstance(event, fdn.Event)]
+        assert 0 < len(got) < published / 2
+        assert sorted([*got, *await payloads(staying, staying.pending)]) == list(range(published))
+        stats = (await second.stats()).events
+        assert (stats.unwanted, stats.subscriptions) == (0, 0)
 
 
 @virtual
@@ -320,6 +418,26 @@ async def test_a_publisher_that_waits_too_long_is_told_and_the_others_have_got_i
         published = (await first.stats()).events.published
         assert await payloads(other, published) == list(range(published))
         assert other.pending == 0
+
+
+@virtual
+async def test_one_that_waits_is_nobody_elses_delay():
+    async with World() as world:
+        first, second, third, fourth = await world.cluster(
+            4, data={"credit_messages": 16}, calls={"timeout_s": 10.0}, links={"idle_close_s": 1.0}
+        )
+        await second.subscribe("a", queue_max=1)
+        await fourth.subscribe("a", queue_max=1)
+        filling = asyncio.create_task(_flood(first, 20_000))
+        await asyncio.sleep(2)
+        other = await third.subscribe("a")  # there is no link to it yet
+        late = asyncio.create_task(first.publish("a", "late"))
+        event = await asyncio.wait_for(anext(other), 1)
+        assert isinstance(event, fdn.Event)
+        assert event.payload == "late"
+        for task in (filling, late):
+            with pytest.raises(fdn.DeadlineExceeded):
+                await task
 
 
 @pytest.mark.parametrize("policy", ["drop_oldest", "drop_newest"])
@@ -399,6 +517,27 @@ async def test_trace_and_deadline_reach_the_handler():
 
 
 @virtual
+async def test_headers_reach_handlers_and_readers():
+    async with World() as world:
+        first, second = await world.cluster(2)
+        seen: list[Any] = []
+
+        async def on_event(number: int, context: fdn.Context) -> None:
+            seen.append(dict(context.headers))
+            await second.publish("b", number)
+
+        await second.subscribe("a", on_event)
+        both = [await node.subscribe("b") for node in (first, second)]
+        with fdn.headers({"tenant": "t1"}):
+            assert await first.publish("a", 1) == 1
+        for subscription in both:
+            event = await anext(subscription)
+            assert isinstance(event, fdn.Event)
+            assert dict(event.headers) == {"tenant": "t1"}
+        assert seen == [{"tenant": "t1"}]
+
+
+@virtual
 async def test_interceptors():
     seen: list[Any] = []
 
@@ -456,6 +595,9 @@ async def test_what_cannot_be_subscribed_to():
                 await node.subscribe(pattern, queue=queue)
         with pytest.raises(fdn.ConfigError, match="policy='no'"):
             await node.subscribe("a", policy="no")
+        for options in ({"concurrency": 2}, {"ordered_by": "id"}):
+            with pytest.raises(fdn.ConfigError, match="without a handler"):
+                await node.subscribe("a", **options)  # type: ignore[call-overload]
         await node.subscribe("a")
         await node.subscribe("b")
         with pytest.raises(fdn.Overloaded, match="has 2 subscriptions"):
@@ -502,3 +644,76 @@ async def test_events_that_a_peer_should_not_have_sent():
         mallory.connection.send(Envelope(Kind.EVENT, "b", 0, 0, None, body("b")))
         assert await payloads(subscription, 1) == ["b"]
         assert (await node.stats()).events.subscriptions == 1
+
+
+@virtual
+async def test_who_sends_without_credit_does_not_fill_the_memory():
+    async with World() as world:
+        (node,) = await world.cluster(1, data={"credit_messages": 64})
+        subscription = await node.subscribe("a", queue_max=10)
+        mallory = await Mallory(world).dial(node, Channel.EVENTS)
+        mallory.connection.grant(10**9, 10**12)
+        for number in range(10_000):
+            mallory.connection.send(Envelope(Kind.EVENT, "a", 0, 0, None, body(number)))
+        await until(lambda: node._events.stats().received == 10_000)
+        assert subscription.pending <= 10 + 64 + 512
+        assert subscription.pending + subscription.dropped == 10_000
+        assert node._data.stats().overdrawn >= 9000
+
+
+# -- nothing is left behind
+
+
+@virtual
+async def test_after_much_coming_and_going_nothing_is_left():
+    async with World() as world:
+        nodes = first, second, third = await world.cluster(3, data={"credit_messages": 256})
+
+        async def slow(number: int) -> None:
+            if number % 10 == 0:
+                await asyncio.sleep(0.001)
+
+        def quick(number: int) -> None: ...
+
+        async def reader(subscription: fdn.Subscription[Any]) -> None:
+            async for _ in subscription:
+                pass
+
+        async def come_and_go(node: fdn.Node, number: int) -> None:
+            for turn in range(20):
+                policy = ("wait", "drop_oldest", "drop_newest")[turn % 3]
+                queue = ("", "q")[turn % 2]
+                handler = (slow, None, quick)[number % 3]
+                subscription = await node.subscribe("a.*", handler, queue=queue, policy=policy, queue_max=20)
+                reading = asyncio.create_task(reader(subscription)) if handler is None else None
+                await asyncio.sleep(0.005)
+                await (subscription.drain() if turn % 4 == 0 else subscription.close())
+                if reading is not None:
+                    await reading
+
+        async def publish(node: fdn.Node) -> None:
+            for number in range(5000):
+                await node.publish(f"a.{number % 7}", number)
+
+        warm = await third.subscribe("a.*", policy="drop_oldest")
+        for node in nodes:
+            await publish(node)
+        await warm.close()
+        await asyncio.sleep(1)
+        tasks = len(asyncio.all_tasks())
+        await asyncio.gather(
+            *(come_and_go(node, number) for number, node in enumerate((first, second, third, second, third))),
+            *(publish(node) for node in (*nodes, first)),
+        )
+        await asyncio.sleep(5)
+        assert len(asyncio.all_tasks()) == tasks
+        for node in nodes:
+            events = node._events
+            assert not (len(events._here) or events._tasks or events._announcements or events.interests())
+            assert events._here._patterns._root.empty
+            for session in node._data._sessions.open_sessions():
+                grant = session.grant
+                assert (grant.messages_received, grant.bytes_received) == (
+                    grant._messages_consumed,
+                    grant._bytes_consumed,
+                ), "credit was not given back"

@@ -13,7 +13,7 @@ class Giver:
     """What is given here."""
 
 
-GIVENS = {Giver: Giver()}
+GIVENS: dict[type, object] = {Giver: Giver()}
 
 
 class Wants:

@@ -22,8 +22,8 @@ def view(wants: dict[str, list[str]], **changes: dict[str, Any]) -> View:
     return View(types.MappingProxyType(members), types.MappingProxyType(offers))
 
 
-def interests(wants: dict[str, list[str]], **changes: dict[str, Any]) -> Interests:
-    table = Interests(ME)
+def interests(wants: dict[str, list[str]], own: list[Interest] = [], **changes: dict[str, Any]) -> Interests:  # noqa: B006
+    table = Interests(ME, lambda: own)
     table.on_view(view(wants, **changes))
     return table
 
@@ -88,16 +88,17 @@ def test_a_stalled_plain_subscriber_still_gets_it():
 
 
 def test_our_own_wants_count_at_once_and_as_we_say():
-    table = interests({ME: ["old"], "n2": ["a q"]})
+    own: list[Interest] = []
+    table = interests({ME: ["old"], "n2": ["a q"]}, own)
     assert table.route("old").nodes == ()
-    table.set_own([Interest("a"), Interest("a", "q")])
+    own += [Interest("a"), Interest("a", "q")]
+    table.own_changed()
     assert table.route("a").nodes == (ME,)
     assert groups(table, "a") == {"q": (ME, "n2")}
 
 
 def test_draining_we_pick_others():
-    table = Interests(ME)
-    table.set_own([Interest("a", "q"), Interest("a")])
+    table = Interests(ME, lambda: [Interest("a", "q"), Interest("a")])
     table.on_view(view({ME: [], "n2": ["a q"]}, n1={"state": NodeState.DRAINING}))
     assert groups(table, "a") == {"q": ("n2",)}
     assert table.route("a").nodes == (ME,)

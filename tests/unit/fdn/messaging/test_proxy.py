@@ -94,7 +94,11 @@ async def test_methods_are_called():
         math = first.proxy(Math, "math@n2")
         assert await math.add(Add(2, 3)) == 5
         assert await math.add(request=Add(2, 3)) == 5
-        assert [await math.scale(3.0), await math.scale(3.0, 3.0), await math.scale(by=4.0, value=3.0)] == [6.0, 9.0, 12.0]
+        assert [await math.scale(3.0), await math.scale(3.0, 3.0), await math.scale(by=4.0, value=3.0)] == [
+            6.0,
+            9.0,
+            12.0,
+        ]
         assert await math.scale(3.0, shift=1.0) == 7.0
         assert await math.swap(1, "a") == ["a", 1], "positional only: by position, whatever the names are there"
         assert await math.reset() is None  # type: ignore[func-returns-value]
@@ -146,9 +150,9 @@ def test_options_and_types_are_handed_on():
 
 
 def test_it_is_an_object_like_any_other():
+    assert isinstance(make_proxy(Heard(), Math, "math"), Math)
     math: Any = make_proxy(Heard(), Math, "math")
     assert repr(math) == "<proxy of service 'math' as Math>"
-    assert isinstance(math, Math)
     with pytest.raises(AttributeError, match="has no method 'subtract'; it has add, scale"):
         math.subtract(1)
     with pytest.raises(TypeError, match=r"Math\.add\(\): missing a required argument: 'request'"):

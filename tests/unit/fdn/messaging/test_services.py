@@ -89,7 +89,7 @@ def test_what_cannot_be_served():
         (takes_stream, "only `async def` can read one"),
         (Stars, "expected named parameters only"),
         (object(), "no public method"),
-        (functools.partial(print), "no public method"),
+        (functools.partial(print), "cannot be served"),
     ):
         with pytest.raises(ConfigError, match=why):
             make(target)

@@ -36,6 +36,23 @@ def test_the_trie_agrees_with_the_rule(patterns: list[str], subject: str):
     assert sorted(trie.matching(subject)) == wanted
 
 
+@given(st.lists(PATTERNS, max_size=12), st.data())
+def test_what_is_taken_out_leaves_the_trie_as_if_it_had_never_been(patterns: list[str], data: st.DataObject):
+    gone = data.draw(st.sets(st.sampled_from(range(len(patterns))))) if patterns else set()
+    trie: Patterns[int] = Patterns()
+    for index, pattern in enumerate(patterns):
+        trie.add(pattern, index)
+    for index in gone:
+        trie.discard(patterns[index], index)
+        trie.discard(patterns[index], index)
+    subject = data.draw(SUBJECTS)
+    wanted = [i for i, pattern in enumerate(patterns) if i not in gone and plainly_matches(pattern, subject)]
+    assert sorted(trie.matching(subject)) == wanted
+    for index, pattern in enumerate(patterns):
+        trie.discard(pattern, index)
+    assert trie._root.empty
+
+
 @pytest.mark.parametrize(
     ("pattern", "subjects", "others"),
     [
@@ -70,7 +87,9 @@ def test_subjects(subject: str):
     assert valid_pattern(subject) == subject
 
 
-@pytest.mark.parametrize("subject", ["", ".", "a.", ".a", "a..b", "a b", "a\n", "a.\x00", "a.*", ">", "a>", "x" * 257])
+@pytest.mark.parametrize(
+    "subject", ["", ".", "a.", ".a", "a..b", "a b", "a\n", "a.\x00", "\x85", "\ud800", ".*", ">", "a>", "x" * 257]
+)
 def test_what_is_no_subject(subject: str):
     with pytest.raises(fdn.BadRequest, match="is not a subject"):
         valid_subject(subject)

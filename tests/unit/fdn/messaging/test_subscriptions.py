@@ -15,6 +15,10 @@ from transports.wire.envelope import Envelope, Kind, MetaKey
 NO_TICKET = NoTicket()
 
 
+async def no_wait(subscription: Any) -> None:
+    pass
+
+
 class Order(msgspec.Struct):
     items: int
 
@@ -29,6 +33,7 @@ def subscription(policy: str = "wait", events_max: int = 100, payload: Any = Any
         decoder=msgspec.msgpack.Decoder(payload),
         loop=asyncio.get_running_loop(),
         detach=lambda subscription: None,
+        withdraw=no_wait,
     )
 
 
@@ -196,3 +201,25 @@ async def test_what_cannot_be():
         policy_of("drop")
     with pytest.raises(fdn.ConfigError, match="queue_max=0"):
         subscription(events_max=0)
+
+
+@virtual
+async def test_drain_lets_what_has_come_be_read_and_then_ends():
+    ours = subscription()
+    for number in range(3):
+        deliver(ours, number)
+    await ours.drain()
+    deliver(ours, 3)
+    assert [event.payload async for event in ours if isinstance(event, fdn.Event)] == [0, 1, 2]
+    await ours.drain()
+    await ours.close()
+
+
+@virtual
+async def test_headers():
+    ours = subscription()
+    deliver(ours, 1, {MetaKey.HEADERS: {"tenant": "a"}})
+    deliver(ours, 2, {MetaKey.HEADERS: {"tenant": 7}})
+    deliver(ours, 3)
+    events = [await anext(ours) for _ in range(3)]
+    assert [dict(event.headers) for event in events if isinstance(event, fdn.Event)] == [{"tenant": "a"}, {}, {}]

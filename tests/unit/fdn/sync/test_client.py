@@ -1,106 +1,16 @@
-"""The thin client against a stand-in for a node that says what a test wants; loopback, ephemeral ports."""
+"""The blocking client against a stand-in for a node that says what a test wants; loopback, ephemeral ports."""
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-import msgpack
 import pytest
-import zmq
 
 import fdn
-from fdn.sync.client import Client
 from fdn.errors import to_wire
-
-HELLO, WELCOME, REFUSED, BYE, CALL, REPLY, ERROR, CAST = 1, 2, 3, 4, 5, 6, 7, 11
-Answer = Callable[[str, list[Any]], list[list[Any]] | bytes]
-
-
-class FakeNode:
-    """Two ROUTERs on a thread of their own.
-
-    Attributes:
-        answer: Given the channel and an envelope that is no HELLO: the envelopes to answer with, or a raw frame.
-        greet: Given the body of a HELLO: the envelope to answer it with, or None.
-        heard: All that came in, by channel.
-    """
-
-    def __init__(self) -> None:
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._sockets: dict[str, zmq.Socket[bytes]] = {}
-        self.endpoints: dict[str, str] = {}
-        for channel in ("coordination", "data", "events"):
-            socket = self._context.socket(zmq.ROUTER)
-            socket.linger = 0
-            socket.bind("tcp://127.0.0.1:*")
-            self._sockets[channel] = socket
-            self.endpoints[channel] = socket.get_string(zmq.LAST_ENDPOINT).rstrip("\0")
-        self.heard: list[tuple[str, list[Any]]] = []
-        self.said = threading.Condition()
-        self.greet: Callable[[dict[str, Any]], list[Any] | bytes | None] = self.welcome
-        self.answer: Answer = lambda channel, envelope: [[REPLY, "", envelope[2], 0, None, envelope[5]]]
-        self._wake = self._context.socket(zmq.PAIR)
-        self._woken = self._context.socket(zmq.PAIR)
-        self._wake.bind("inproc://stop")
-        self._woken.connect("inproc://stop")
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def welcome(self, hello: dict[str, Any]) -> list[Any] | bytes | None:
-        identity = {"node": "n1-1", "name": "n1", "incarnation": [1, 0], "endpoints": self.endpoints}
-        return [
-            WELCOME,
-            "",
-            0,
-            0,
-            None,
-            {"version": 1, "cluster": "fdn", "identity": identity, "epoch": hello["epoch"]},
-        ]
-
-    def kinds(self, channel: str) -> list[int]:
-        return [envelope[0] for where, envelope in self.heard if where == channel]
-
-    def wait(self, condition: Callable[[], bool]) -> None:
-        with self.said:
-            assert self.said.wait_for(condition, 20)
-
-    def close(self) -> None:
-        self._wake.send(b"")
-        self._thread.join(20)
-        for socket in (*self._sockets.values(), self._wake, self._woken):
-            socket.close(0)
-        self._context.term()
-
-    def _run(self) -> None:
-        poller = zmq.Poller()
-        for socket in (*self._sockets.values(), self._woken):
-            poller.register(socket, zmq.POLLIN)
-        while True:
-            ready = dict(poller.poll())
-            if self._woken in ready:
-                return
-            for channel, socket in self._sockets.items():
-                if socket in ready:
-                    self._serve(channel, socket)
-
-    def _serve(self, channel: str, socket: "zmq.Socket[bytes]") -> None:
-        source, frame = socket.recv_multipart()
-        (envelope,) = msgpack.unpackb(frame[1:], strict_map_key=False)
-        with self.said:
-            self.heard.append((channel, envelope))
-            self.said.notify_all()
-        if envelope[0] == HELLO:
-            greeting = self.greet(envelope[5])
-            answers: Any = [] if greeting is None else greeting if type(greeting) is bytes else [greeting]
-        elif envelope[0] in (CALL, CAST):
-            answers = self.answer(channel, envelope)
-        else:
-            return
-        if type(answers) is bytes:
-            socket.send_multipart([source, answers])
-        for answer in answers if type(answers) is list else []:
-            socket.send_multipart([source, b"\x01" + msgpack.packb([answer])])
+from fdn.sync import Client
+from tests.unit.fdn.client.fake_node import BYE, CALL, CAST, ERROR, REFUSED, REPLY, WELCOME, FakeNode
 
 
 @pytest.fixture
