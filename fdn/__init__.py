@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final
 from fdn._guard import check_rooms
 
 if TYPE_CHECKING:
-    from fdn import sync as sync, testing as testing
+    from fdn import sync as sync
+    from fdn import testing as testing
     from fdn.app import App
     from fdn.client.client import Client
     from fdn.context import Context, deadline, headers

@@ -70,7 +70,7 @@ class Error(Exception):
     """
 
     code: ClassVar[int] = 1
-    wire_code: ClassVar[str] = "error"
+    wire_code: str = "error"
     retryable: bool = False
 
     def __init__(self, message: str, *, hint: str = "", **facts: Any) -> None:
@@ -262,7 +262,7 @@ def to_wire(error: BaseException, *, node: str = "") -> dict[str, Any]:
 def from_wire(body: object) -> Error:
     """The error that an ERROR envelope reports. Never raises, whatever a peer has sent.
 
-    A code that this version does not know becomes a `RemoteError`, and keeps the peer's word on `retryable`.
+    A code that this version does not know becomes a `RemoteError`, and keeps it, and the peer's word on `retryable`.
     """
     fields = body if isinstance(body, Mapping) else {}
     wire_code = _text(fields, "code", _FACT_CHARACTERS_MAX)
@@ -284,6 +284,8 @@ def from_wire(body: object) -> Error:
             hint=hint,
         )
         error.retryable = fields.get("retryable") is True
+        if wire_code:
+            error.wire_code = wire_code  # passed on as it came: whoever hears of it next may know it
     # Not through the constructor: a peer's fact named "hint" must not become an argument.
     error.facts = facts
     return error

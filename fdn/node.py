@@ -37,7 +37,7 @@ from fdn.messaging.gateway import Gateway
 from fdn.messaging.injection import given
 from fdn.messaging.interceptors import Interceptor, Outgoing, Send, compose_send
 from fdn.messaging.introspection import answers
-from fdn.messaging.offers import Offer, encode_offers
+from fdn.messaging.offers import Offer, Offers, encode_offers
 from fdn.messaging.payloads import decode
 from fdn.messaging.proxy import make_proxy
 from fdn.messaging.retry import Retry
@@ -109,6 +109,7 @@ class Node:
             loop: for tests and virtual time).
         transport: Makes each plane's transport; None takes ZeroMQ.
         rng: The source of all chance but identities; None seeds one from the system.
+        wall: The clock of timers that go by cron: seconds since 1970. Everything else goes by the loop's.
         **overrides: Single settings by name, over `settings`.
 
     Raises:
@@ -123,6 +124,7 @@ class Node:
         control: str = "thread",
         transport: TransportFactory | None = None,
         rng: random.Random | None = None,
+        wall: Callable[[], float] = time.time,
         **overrides: Any,
     ) -> None:
         self.settings = _override(settings or Settings(), overrides)
@@ -133,6 +135,7 @@ class Node:
         self._inline = control == "inline"
         self._make_transport = transport or _zmq_transport
         self._rng = rng or random.Random()
+        self._wall = wall
         self._lifespans = Lifespans(apps, self, self._begin_stop)
         self._guard = ForkGuard("this node")
         self._state = "new"
@@ -143,6 +146,7 @@ class Node:
         self._identity: NodeIdentity | None = None
         self._endpoints: dict[str, str] = {}
         self._draining = False
+        self._offering = False
         self._stopped: asyncio.Event | None = None
         self._starting: asyncio.Task[Any] | None = None
         self._stopping: asyncio.Task[None] | None = None
@@ -807,7 +811,7 @@ class Node:
             publish = self._events.publish
             self._send_event = compose_send(self._interceptors, lambda out: publish(out.target, out.payload))
             self._publish = self._send_publish
-        self._timers = Timers(kept.name, kept.node, self._loop, time.time, self._rng, {Node: self})
+        self._timers = Timers(kept.name, kept.node, self._loop, self._wall, self._rng, {Node: self})
         self._closers.append(self._timers.close)
         self._closers.append(self._lifespans.leave)
         if not self._lifespans:  # else what they set up comes first
@@ -897,19 +901,24 @@ class Node:
         self._on_view(await self._host.call(self._control.view))
 
     async def _begin_work(self) -> None:
-        """Enter the lifespans, as a member that can call others; offer what the apps serve only then."""
-        if self._lifespans:
-            self._state = "running"
-            try:
+        """Enter the lifespans, as a member that can call others; offer what the apps serve only then.
+
+        A handler that was called before could not use this node yet.
+        """
+        self._state = "running"
+        try:
+            if self._lifespans:
                 await self._lifespans.enter()
                 self._add_declared()
+            self._offering = True
+            if self._apps:
                 offers = self._encoded_offers()
                 await self._host.call(lambda: self._control.offer(offers, self._draining))
                 await self._host.run(self._awareness.wait_told(_SETTLE_S))
                 self._on_view(await self._host.call(self._control.view))
-            except BaseException:
-                await self._host.call(lambda: self._control.leave("did not start"))
-                raise
+        except BaseException:
+            await self._host.call(lambda: self._control.leave("did not start"))
+            raise
         self._timers.start()
 
     def _add_service(
@@ -939,6 +948,8 @@ class Node:
         self._host.post(self._control.offer, self._encoded_offers(), self._draining)
 
     def _encoded_offers(self) -> bytes:
+        if not self._offering:
+            return encode_offers(Offers())
         return encode_offers(msgspec.structs.replace(self._dispatcher.offers(), interests=self._events.interests()))
 
     async def _announce(self, timeout_s: float | None) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, NoReturn
 
-from tools import bench, checks, environment, release
+from tools import bench, checks, components, environment, release
 from tools.progress import StepFailedError
 
 __all__ = ("VERBS", "Verb", "main", "usage")
@@ -38,6 +38,12 @@ def demo(root: Path, arguments: Sequence[str]) -> int:
     os.execv(command[0], command)
 
 
+def test(root: Path, arguments: Sequence[str]) -> int:
+    """See to the other languages that tests talk to, then `checks.test`."""
+    print(components.ensure(root), flush=True)
+    return checks.test(root, arguments)
+
+
 def docs(root: Path, arguments: Sequence[str]) -> int:
     """Write the pages that are made from the code, or become the tests that hold all documents to it."""
     if [*arguments] != ["--write"]:
@@ -55,9 +61,7 @@ VERBS: Final = {
     "demo": Verb(
         "a cluster of three processes at real work; arguments go to `fdn up 3 --demo` (try --exit)", _RUN, demo
     ),
-    "test": Verb(
-        "check, then every test; arguments go to pytest; --no-check leaves the first part out", _DEV, checks.test
-    ),
+    "test": Verb("check, then every test; arguments go to pytest; --no-check leaves the first part out", _DEV, test),
     "check": Verb("format, lint, types, import contracts, layout", _DEV, checks.check),
     "bench": Verb("casts and calls beside bare pyzmq, as a table; --json FILE writes the numbers", _RUN, bench.bench),
     "docs": Verb("the tests that hold the documents to the code; --write makes docs/reference anew", _DEV, docs),

@@ -78,4 +78,5 @@ def _summary(rounds: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _ratio(rounds: list[dict[str, Any]], others: list[dict[str, Any]]) -> float:
     ratios = (one["items_per_s"] / other["items_per_s"] for one, other in zip(rounds, others, strict=True))
-    return round(statistics.median(ratios), 3)
+    middle: float = statistics.median(ratios)
+    return round(middle, 3)

@@ -151,7 +151,7 @@ class _Called(StreamReceiver):
         function: Callable[[Any], None],
     ) -> None:
         super().__init__(window, grant, loop)
-        self._decode = msgspec.msgpack.Decoder(returns).decode
+        self._decode: Callable[[msgspec.Raw], Any] = msgspec.msgpack.Decoder(returns).decode
         self._function = function
 
     def put(self, body: msgspec.Raw) -> bool:

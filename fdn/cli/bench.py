@@ -82,7 +82,7 @@ def command() -> None:
 @_handler_option
 @click.option("--size", type=_size, default="100", show_default=True, help="Bytes of data in each message.")
 @click.pass_obj
-def cast(invocation: Invocation, /, **options: Any) -> None:
+def cast(invocation: Invocation, /, **options: Any) -> int:
     """Send one-way messages, each awaited singly and counted in the receiver's handler.
 
     A `def` handler takes bytes, an `async def` one a Struct; bare pyzmq sends the same size from PUSH to PULL. All take
@@ -92,7 +92,9 @@ def cast(invocation: Invocation, /, **options: Any) -> None:
 
     keep = _Keep.out_of(options)
     result = measure_cast(_plan(invocation, **options))
-    keep.emit(invocation, result, lambda: _report(invocation, result, ("messages_per_s", "sent", "lost", "wire_bytes")))
+    return keep.emit(
+        invocation, result, lambda: _report(invocation, result, ("messages_per_s", "sent", "lost", "wire_bytes"))
+    )
 
 
 @examples("fdn bench call", "fdn bench call --transport ipc --handler async")
@@ -102,7 +104,7 @@ def cast(invocation: Invocation, /, **options: Any) -> None:
 @click.option("--size", type=_size, default="64", show_default=True, help="Bytes of data, there and back.")
 @click.option("--in-flight", type=click.IntRange(1, 65536), default=256, show_default=True, help="Calls at once.")
 @click.pass_obj
-def call(invocation: Invocation, /, **options: Any) -> None:
+def call(invocation: Invocation, /, **options: Any) -> int:
     """Make calls: one at a time for the latency, many at once for the rate.
 
     A `def` handler echoes bytes, an `async def` one a Struct; bare pyzmq echoes the same size between two blocking
@@ -112,7 +114,7 @@ def call(invocation: Invocation, /, **options: Any) -> None:
 
     keep = _Keep.out_of(options)
     result = measure_call(_plan(invocation, **options))
-    keep.emit(invocation, result, lambda: _report(invocation, result, ("calls_per_s", "p50_us", "p99_us")))
+    return keep.emit(invocation, result, lambda: _report(invocation, result, ("calls_per_s", "p50_us", "p99_us")))
 
 
 @examples("fdn bench events", "fdn bench events --subscribers 1,10 --form iterator --json")
@@ -137,13 +139,14 @@ def call(invocation: Invocation, /, **options: Any) -> None:
 )
 @click.option("--size", type=_size, default="100", show_default=True, help="Bytes of data in each event.")
 @click.pass_obj
-def events(invocation: Invocation, /, form: str, **options: Any) -> None:
+def events(invocation: Invocation, /, form: str, **options: Any) -> int:
     """Publish from one node to subscriptions on others, and count what arrives in them.
 
     events_per_s is over all subscriptions, from the first publish to the last arrival. All numbers and forms take turns
     in five rounds, and medians are reported; with --json, every round.
     """
-    from fdn.bench.events import FORMS, EventPlan, measure_events
+    from fdn.bench.event_nodes import FORMS
+    from fdn.bench.events import EventPlan, measure_events
 
     keep = _Keep.out_of(options)
     forms = FORMS if form == "all" else (form,)
@@ -151,12 +154,13 @@ def events(invocation: Invocation, /, form: str, **options: Any) -> None:
     result = measure_events(plan)
     keys = ("events_per_s", "lowest", "highest", "publisher_us", "subscriber_us", "lost")
     columns = (Column("subscribers"), Column("form"), *(Column(key, show=_number) for key in keys))
-    keep.emit(invocation, result, lambda: invocation.emit(result["rows"], *columns))
+    status = keep.emit(invocation, result, lambda: invocation.emit(result["rows"], *columns))
     if not invocation.is_json:
         note(
-            f"{plan.size} bytes over {plan.transport}, subscriptions on {plan.processes} node(s) of their own; medians, "
-            "lowest and highest of 5 interleaved rounds; _us: processor time for an event published, or received"
+            f"{plan.size} bytes over {plan.transport}, subscriptions on {plan.processes} node(s) of their own; "
+            "medians of 5 interleaved rounds; us: processor time for an event published, or received"
         )
+    return status
 
 
 @examples("fdn bench stream", "fdn bench stream --size 1KiB --save stream.json")
@@ -164,7 +168,7 @@ def events(invocation: Invocation, /, form: str, **options: Any) -> None:
 @_options
 @click.option("--size", type=_size, default="100", show_default=True, help="Bytes of data in each item.")
 @click.pass_obj
-def stream(invocation: Invocation, /, **options: Any) -> None:
+def stream(invocation: Invocation, /, **options: Any) -> int:
     """Read a streamed reply by `async for` and in two forms of a callback, and send a request stream.
 
     The callbacks are there to compare with: an async function that is awaited for each item, and a plain one that is
@@ -178,10 +182,14 @@ def stream(invocation: Invocation, /, **options: Any) -> None:
     rows = [{"what": "iterator", **result}, *({"what": kind, **result[kind]} for kind in kinds)]
     keys = ("items_per_s", "lowest", "highest", "client_us")
     columns = (Column("what", " "), *(Column(key, show=_number) for key in keys))
-    keep.emit(invocation, result, lambda: invocation.emit(rows, *columns))
+    status = keep.emit(invocation, result, lambda: invocation.emit(rows, *columns))
     if not invocation.is_json:
-        ratios = f"{result['iterator_to_callback']:.2f} of a callback's, {result['iterator_to_function']:.2f} of a function's"
-        note(f"the iterator's rate is {ratios}; client_us: processor time of the client for an item")
+        callback, function = result["iterator_to_callback"], result["iterator_to_function"]
+        note(
+            f"the iterator's rate is {callback:.2f} of a callback's and {function:.2f} of a function's; "
+            "client us: processor time of the client for an item"
+        )
+    return status
 
 
 @examples("fdn bench stall", "fdn bench stall --json")
@@ -250,26 +258,28 @@ class _Keep:
         from fdn.bench.baseline import load
 
         save, baseline, floor = (options.pop(name) for name in ("save", "baseline", "floor"))
+        if save is not None and not save.parent.is_dir():
+            raise click.BadParameter(f"there is no folder {save.parent}", param_hint="--save")
         return cls(save, None if baseline is None else load(baseline), floor)
 
-    def emit(self, invocation: Invocation, result: dict[str, Any], show: Callable[[], None]) -> None:
+    def emit(self, invocation: Invocation, result: dict[str, Any], show: Callable[[], None]) -> int:
+        """Print, save and compare; returns the exit status."""
         from fdn.bench.baseline import compare
 
         if self._save is not None:
             self._save.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-        rows = None if self._baseline is None else compare(result, self._baseline)
+        rows = [] if self._baseline is None else compare(result, self._baseline)
         if invocation.is_json:
-            invocation.emit(result if rows is None else {**result, "baseline": rows})
+            invocation.emit(result if self._baseline is None else {**result, "baseline": rows})
         else:
             show()
-        for row in rows or ():
+        for row in rows:
             if not invocation.is_json:
                 note(f"{row['figure']}: {row['before']:,.0f} before, {row['now']:,.0f} now ({row['ratio']:.2f})")
-        if any(row["ratio"] < self._floor for row in rows or ()):
-            raise click.exceptions.Exit(ExitCode.TARGET_MISSED)
+        return ExitCode.TARGET_MISSED if any(row["ratio"] < self._floor for row in rows) else ExitCode.OK
 
 
-def _number(value: float) -> str:
+def _number(value: Any) -> str:
     return f"{value:,.2f}" if isinstance(value, float) and value < 1000 else f"{value:,.0f}"
 
 

@@ -24,6 +24,7 @@ __all__ = ("Command", "command")
 
 _Answer = Callable[[Any, ClientContext], Any]
 _INTERVAL_S: Final = 0.01
+_RUN_S_MAX: Final = 24 * 3600.0  # a caller that awaits a stream may give a year, which is more than poll() takes
 _ERROR_SHOWN_MAX: Final = 1000  # characters of a command's standard error that its caller is told
 
 
@@ -104,7 +105,9 @@ class Command:
             DeadlineExceeded: It had not ended when the caller's time was up; it is killed.
         """
         program = self._words[0]
-        left_s = max(context.deadline_at - time.monotonic(), 0.001) if context.deadline_at else None
+        left_s = _RUN_S_MAX
+        if context.deadline_at:
+            left_s = min(max(context.deadline_at - time.monotonic(), 0.001), _RUN_S_MAX)
         try:
             done = subprocess.run(
                 self._words,

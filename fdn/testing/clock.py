@@ -13,10 +13,10 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, ParamSpec, TypeVar, TypeVarTuple
 
-__all__ = ("VirtualLoop", "until", "virtual")
+__all__ = ("STARTS_AT", "VirtualLoop", "until", "virtual")
 
 _REAL_S_MAX: Final = 20.0  # a loop that never comes to rest would otherwise swallow whatever is meant to end the test
-_STARTS_AT: Final = 1000.0
+STARTS_AT: Final = 1000.0
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
@@ -27,13 +27,13 @@ class _JumpingSelector(selectors.DefaultSelector):
 
     def __init__(self) -> None:
         super().__init__()
-        self.now = _STARTS_AT
+        self.now = STARTS_AT
         self.threads = 0  # calls in executors that the loop has not heard the end of
         self._ends_at = time.monotonic() + _REAL_S_MAX
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if time.monotonic() > self._ends_at:
-            passed = self.now - _STARTS_AT
+            passed = self.now - STARTS_AT
             raise RuntimeError(
                 f"{_REAL_S_MAX:g} real seconds brought no end, at {passed:.3f} virtual ones; something on this loop "
                 "never comes to rest, or never ends"

@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 from fdn.app import App
 from fdn.messaging.interceptors import Interceptor
 from fdn.node import Node
-from fdn.testing.clock import until
+from fdn.testing.clock import STARTS_AT, until
 from transports.limits import Limits
 from transports.memory import MemoryNetwork, MemoryTransport
 
@@ -23,6 +23,7 @@ __all__ = ("Cluster", "Which")
 
 _SEED_STRIDE: Final = 1_000_003  # apart, so that neighbouring seeds share no node's chance
 _SETTLE_S: Final = 60.0
+_MIDNIGHT: Final = 1_767_225_600.0  # of 1 January 2026, UTC: what the wall clock says when the virtual one starts
 _PLANES: Final = ("coordination", "data")  # a channel of each
 
 Which = int | str | Node  # a node by its place in `nodes`, or by its name
@@ -50,6 +51,8 @@ class Cluster:
             cluster.kill(2)
             assert await cluster[0].call("orders.quote", [4]) == 10.0
     ```
+
+    To timers by cron it is midnight (UTC) of 1 January 2026, a Thursday, when the test begins.
 
     Args:
         count: How many nodes to begin with.
@@ -243,6 +246,7 @@ class Cluster:
             plugs.append(_Plug(self.network, loop, limits))
             return plugs[-1]
 
+        loop = asyncio.get_running_loop()
         self._starts += 1
         node = Node(
             *(apps or self._apps),
@@ -250,6 +254,7 @@ class Cluster:
             control="inline",
             transport=plug,
             rng=random.Random(self._seed * _SEED_STRIDE + self._starts),
+            wall=lambda: _MIDNIGHT + loop.time() - STARTS_AT,
             **settings,
         )
         self._plugs[node] = plugs

@@ -41,164 +41,6 @@ _TAIL_LINES: Final = 40
 _T = TypeVar("_T")
 
 
-def eventually(what: str, probe: Callable[[], _T], timeout_s: float = 15.0) -> _T:
-    """Ask until the answer is true, and return it. An `fdn.Error` counts as no.
-
-    Raises:
-        AssertionError: It was not within `timeout_s`; says what the last answer was.
-    """
-    give_up_at = time.monotonic() + timeout_s
-    last: object = None
-    while time.monotonic() < give_up_at:
-        try:
-            answer = probe()
-            if answer:
-                return answer
-            last = answer
-        except Error as error:
-            last = error
-        time.sleep(_POLL_S)
-    raise AssertionError(f"not within {timeout_s:g} s: {what}; last: {last!r}")
-
-
-def first_line(process: "subprocess.Popen[str]", timeout_s: float = READY_S) -> str:
-    """The next line of a command's standard output, or nothing when it ends, or takes too long."""
-    assert process.stdout is not None
-    readable, _, _ = select.select([process.stdout], [], [], timeout_s)
-    return process.stdout.readline() if readable else ""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Plan:
-    """How a node is started, every time."""
-
-    app: str
-    arguments: tuple[str, ...]
-    bind: str
-    advertise: str
-
-
-class NodeProcess:
-    """One node of a `ProcessCluster`, in whichever process it lives now.
-
-    Attributes:
-        name: Its name.
-        ready: What it said when it was ready, see `fdn node run --json`.
-        log_file: What all its processes wrote, standard output and error alike.
-    """
-
-    def __init__(self, cluster: "ProcessCluster", name: str, plan: _Plan) -> None:
-        self.name = name
-        self.ready: dict[str, Any] = {}
-        self.log_file = cluster.folder / f"{name}.log"
-        self._cluster = cluster
-        self._plan = plan
-        self._log_begins_at = 0  # of the last process
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def __repr__(self) -> str:
-        return f"<node {self.name}, pid {self.pid}, {'runs' if self.runs else 'ended'}>"
-
-    # -- what it is
-
-    @property
-    def pid(self) -> int:
-        """The process that it lives in, or lived in last; 0 before the first."""
-        return 0 if self._process is None else self._process.pid
-
-    @property
-    def id(self) -> str:
-        """The node id, the same after `restart`."""
-        return str(self.ready["node"])
-
-    @property
-    def endpoint(self) -> str:
-        """What others join: its coordination endpoint. New after a restart, but for a cluster with `faults`."""
-        return str(self.ready["endpoint"])
-
-    @property
-    def runs(self) -> bool:
-        """Whether its process has not ended. One that is paused runs."""
-        return self._process is not None and self._process.poll() is None
-
-    @property
-    def log(self) -> str:
-        """What all its processes have written so far."""
-        return self.log_file.read_text(encoding="utf-8", errors="replace") if self.log_file.exists() else ""
-
-    def wait_log(self, pattern: str, timeout_s: float = 15.0) -> str:
-        """Return the first line in its log that holds a match of the regular expression, once there is one."""
-        wanted = re.compile(pattern)
-
-        def found() -> str | None:
-            return next((line for line in self.log.splitlines() if wanted.search(line)), None)
-
-        line = eventually(f"{self.name} logs {pattern!r}", found, timeout_s)
-        assert line is not None
-        return line
-
-    # -- what it says
-
-    def client(self, timeout_s: float = 5.0) -> Client:
-        """A blocking client of it, to be used as a context manager."""
-        return Client(self.endpoint, cluster=self._cluster.name, timeout=timeout_s, reconnect=False)
-
-    def members(self, timeout_s: float = 5.0) -> dict[str, dict[str, Any]]:
-        """Its view of the cluster, by name; the living win a name."""
-        with self.client(timeout_s) as client:
-            rows = client.call("fdn.node.members", channel="coordination")
-        return {row["name"]: row for row in sorted(rows, key=lambda row: row["status"] in ("alive", "suspect"))}
-
-    def statuses(self) -> dict[str, str]:
-        """Its view: name to `alive`, `suspect`, `dead` or `left`."""
-        return {name: member["status"] for name, member in self.members().items()}
-
-    # -- what befalls it
-
-    def kill(self) -> None:
-        """SIGKILL: it gets no chance to say goodbye. Returns when its process has ended."""
-        self.send_signal(signal.SIGKILL)
-        self.wait()
-
-    def pause(self) -> None:
-        """SIGSTOP: its process exists and its sockets are open, and nothing in it moves."""
-        self.send_signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """SIGCONT: end a pause."""
-        self.send_signal(signal.SIGCONT)
-
-    def send_signal(self, number: int) -> None:
-        assert self._process is not None
-        self._process.send_signal(number)
-
-    def stop(self, timeout_s: float = _END_S) -> int:
-        """SIGTERM: drain, leave and end. Returns the exit status: 0 if all went well."""
-        self.send_signal(signal.SIGTERM)
-        self.send_signal(signal.SIGCONT)  # one that is paused would never hear of it
-        return self.wait(timeout_s)
-
-    def wait(self, timeout_s: float = _END_S) -> int:
-        """Return when its process has ended: the exit status, or minus the signal."""
-        assert self._process is not None
-        status = self._process.wait(timeout_s)
-        if self._process.stdin is not None:
-            self._process.stdin.close()
-        return status
-
-    def start(self) -> None:
-        """Start it again after its end, as the same member, and return when it is ready. See `settle`."""
-        if self.runs:
-            raise AssertionError(f"{self!r} runs already; kill or stop it first, or use restart()")
-        self._cluster._launch(self)
-        self._cluster._wait_ready(self)
-
-    def restart(self) -> None:
-        """`stop` and `start`."""
-        self.stop()
-        self.start()
-
-
 Which = int | str | NodeProcess  # a node by its place in `nodes`, or by its name
 
 
@@ -385,7 +227,7 @@ class ProcessCluster:
 
     def command(self, *arguments: str, timeout_s: float = 30.0, given: str = "") -> "subprocess.CompletedProcess[str]":
         """Run one `fdn` command in `folder` to its end."""
-        with _audible_interrupts():
+        with audible_interrupts():
             return subprocess.run(
                 [sys.executable, "-m", "fdn.cli", *arguments],
                 cwd=self.folder,
@@ -401,7 +243,7 @@ class ProcessCluster:
         self, *arguments: str, errors: Path | None = None, environment: Mapping[str, str] | None = None
     ) -> "subprocess.Popen[str]":
         """Start one `fdn` command, its standard output a pipe; it is killed with the cluster."""
-        with (errors or self.folder / "stderr").open("a") as stream, _audible_interrupts():
+        with (errors or self.folder / "stderr").open("a") as stream, audible_interrupts():
             process = subprocess.Popen(
                 [sys.executable, "-m", "fdn.cli", *arguments],
                 cwd=self.folder,
@@ -438,7 +280,7 @@ class ProcessCluster:
     def logs(self, lines_max: int = _TAIL_LINES) -> Iterator[tuple[str, str]]:
         """For each node what it is, and the end of its log: for the report of a test that failed."""
         for node in self._all_nodes:
-            yield repr(node), _tail(node.log, lines_max)
+            yield repr(node), tail_of(node.log, lines_max)
 
     # -- how
 
@@ -485,51 +327,6 @@ class ProcessCluster:
         self._all_nodes.append(node)
         return node
 
-    def _launch(self, node: NodeProcess, join: str | None = None) -> None:
-        plan = node._plan
-        if join is None:
-            seeds = [other.endpoint for other in self._running() if other is not node and other.ready]
-        else:
-            seeds = [join] if join else []
-        joins = [part for seed in seeds for part in ("--join", seed)] or ["--alone"]
-        node._log_begins_at = node.log_file.stat().st_size if node.log_file.exists() else 0
-        with node.log_file.open("ab") as log, _audible_interrupts():
-            node._process = subprocess.Popen(
-                leash.command(
-                    *("fdn.cli", "node", "run", "--json", "--name", node.name, "--cluster", self.name),
-                    *("--bind", plan.bind, "--data-dir", str(self.folder / f"{node.name}.data")),
-                    *(("--advertise", plan.advertise) if plan.advertise else ()),
-                    *plan.arguments,
-                    *joins,
-                    *((plan.app,) if plan.app else ()),
-                ),
-                cwd=self.folder,
-                env=self.environment,
-                stdin=subprocess.PIPE,  # the other end of the leash
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-
-    def _wait_ready(self, node: NodeProcess) -> None:
-        node.ready = {}
-        give_up_at = time.monotonic() + READY_S
-        while time.monotonic() < give_up_at:
-            ended = not node.runs
-            with node.log_file.open("rb") as log:
-                log.seek(node._log_begins_at)
-                for line in log.read().splitlines(keepends=True):
-                    if line.startswith(b'{"event": "ready"') and line.endswith(b"\n"):
-                        node.ready = json.loads(line)
-                        return
-            if ended:
-                break
-            time.sleep(_POLL_S)
-        assert node._process is not None
-        status = node._process.poll()
-        what = f"was not ready within {READY_S:g} s" if status is None else describe_end(status)
-        raise AssertionError(f"node {node.name} {what}:\n{_tail(node.log, _TAIL_LINES)}")
-
 
 def _own_environment(home: Path) -> dict[str, str]:
     """This environment without anything that could lead a process to somebody else's cluster or settings."""
@@ -539,28 +336,9 @@ def _own_environment(home: Path) -> dict[str, str]:
     return kept | {"XDG_CONFIG_HOME": str(home / "config"), "PYTHONPATH": path}
 
 
-@contextlib.contextmanager
-def _audible_interrupts() -> Iterator[None]:
-    """Start processes that can hear SIGINT, even if this one ignores it: that would be handed down."""
-    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    if not ignored or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
 def _seconds(text: str | float) -> float:
     return parse_duration(text) if isinstance(text, str) else float(text)
 
 
 def _rate(text: str | float) -> float:
     return float(parse_size(text.removesuffix("/s")) if isinstance(text, str) else text)
-
-
-def _tail(text: str, lines_max: int) -> str:
-    lines = text.splitlines()
-    return "\n".join([*(["..."] if len(lines) > lines_max else []), *lines[-lines_max:]])

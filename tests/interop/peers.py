@@ -128,7 +128,8 @@ class Peer:
     def said(self, number: int, key: str) -> list[dict[str, Any]]:
         """What has been said by now about a command under this key, and not been taken yet."""
         self.ask("nothing")
-        mine, others = [], []
+        mine: list[dict[str, Any]] = []
+        others: list[dict[str, Any]] = []
         for line in self._said:
             (mine if line.get("re") == number and key in line else others).append(line)
         self._said = others

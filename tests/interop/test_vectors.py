@@ -108,7 +108,7 @@ def test_every_kind_and_every_meta_key_has_a_vector():
 
 
 def test_streams_and_services_of_clients_have_vectors():
-    """Sections 4.6 and 4.7: what a kind means there depends on `to` and on the body, so that every use has its bytes."""
+    """Sections 4.6 and 4.7: what a kind means there depends on `to` and on the body, so every use has its bytes."""
     uses = {
         (envelope["kind"], envelope["to"], isinstance(value(envelope["body"]), dict))
         for vector in VECTORS["batches"]

@@ -5,13 +5,13 @@ import threading
 
 from fdn.errors import Error
 from fdn.messaging.draining import DrainStage
-from tests.integration.processes import Cluster, eventually
+from fdn.testing import ProcessCluster, eventually
 
 APP = "tests.integration.apps:app"
 CALLERS = 8
 
 
-def test_a_node_that_is_stopped_under_load_loses_nothing(cluster: Cluster) -> None:
+def test_a_node_that_is_stopped_under_load_loses_nothing(cluster: ProcessCluster) -> None:
     cluster.environment["FDN_LOG_FORMAT"] = "json"
     one, _two, three = cluster.start(3, app=APP)
     enough = threading.Event()

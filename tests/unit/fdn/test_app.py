@@ -154,6 +154,23 @@ async def test_timers_run_on_every_node_and_end_with_it():
 
 
 @virtual
+async def test_cron_goes_by_the_clock_of_the_cluster():
+    seen: list[str] = []
+    app = App()
+
+    @app.every(cron="30 0 * * *")
+    def report(context: fdn.Context) -> None:
+        seen.append(context.target)
+
+    async with World() as world:
+        await world.cluster(1, app)
+        await world.advance(29 * 60)
+        assert not seen
+        await world.advance(2 * 60)
+        assert [target.rpartition(".")[2] for target in seen] == ["report"]
+
+
+@virtual
 async def test_services_and_subscriptions_get_their_node():
     got = asyncio.Queue[tuple[str, int]]()
     app = App()

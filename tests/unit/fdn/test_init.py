@@ -8,7 +8,7 @@ PUBLIC_API = {
     "App": "fdn.app",
     "BadRequest": "fdn.errors",
     "Cancelled": "fdn.errors",
-    "Client": "fdn.client",
+    "Client": "fdn.client.client",
     "ConfigError": "fdn.errors",
     "Conflict": "fdn.errors",
     "Context": "fdn.context",

@@ -1,6 +1,8 @@
+import importlib
 import io
 import json
 import os
+import sys
 
 import pytest
 
@@ -58,4 +60,15 @@ def test_a_worker_that_ends_or_hangs_is_an_error(capfd: pytest.CaptureFixture[st
 
 
 def test_every_role_is_there() -> None:
-    assert set(ROLES) == {"node-receiver", "node-sender", "raw-receiver", "raw-sender"}
+    kinds = {"event": ("publisher", "subscriber"), "stream": ("client", "server")}
+    kinds |= dict.fromkeys(("node", "raw"), ("receiver", "sender"))
+    assert set(ROLES) == {f"{kind}-{side}" for kind, sides in kinds.items() for side in sides}
+    for place in ROLES.values():
+        module, _, function = place.partition(":")
+        assert callable(getattr(importlib.import_module(module), function))
+
+
+def test_a_program_of_somebody_else_speaks_the_same_lines() -> None:
+    said = 'import json, sys; print(json.dumps({"role": sys.argv[1], **json.loads(sys.argv[2])}), flush=True)'
+    with Worker("publisher", (sys.executable, "-c", said), server="s:1") as worker:
+        assert worker.ready == {"role": "publisher", "server": "s:1"}
