@@ -147,6 +147,7 @@ class Node:
         self._endpoints: dict[str, str] = {}
         self._draining = False
         self._offering = False
+        self._own_offers = encode_offers(Offers())
         self._stopped: asyncio.Event | None = None
         self._starting: asyncio.Task[Any] | None = None
         self._stopping: asyncio.Task[None] | None = None
@@ -912,8 +913,7 @@ class Node:
                 self._add_declared()
             self._offering = True
             if self._apps:
-                offers = self._encoded_offers()
-                await self._host.call(lambda: self._control.offer(offers, self._draining))
+                self._publish_offers()
                 await self._host.run(self._awareness.wait_told(_SETTLE_S))
                 self._on_view(await self._host.call(self._control.view))
         except BaseException:
@@ -945,7 +945,9 @@ class Node:
         )
 
     def _publish_offers(self) -> None:
-        self._host.post(self._control.offer, self._encoded_offers(), self._draining)
+        self._own_offers = self._encoded_offers()
+        self._host.post(self._control.offer, self._own_offers, self._draining)
+        self._on_view(self._view)
 
     def _encoded_offers(self) -> bytes:
         if not self._offering:
@@ -978,6 +980,8 @@ class Node:
     def _on_view(self, view: View) -> None:
         if self._state == "stopped":
             return
+        if view.offers.get(self.id) != self._own_offers:  # ours are known here before the control plane has them
+            view = msgspec.structs.replace(view, offers={**view.offers, self.id: self._own_offers})
         self._view = view
         self._directory.on_view(view)
         self._data.on_view(view)

@@ -8,6 +8,7 @@ import keyword
 import re
 import string
 import sys
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -18,6 +19,10 @@ __all__ = ("new_app", "new_service")
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*([_-][a-z0-9]+)*")
 _NAME_CHARACTERS_MAX: Final = 40
+# Above 7400, which nodes without an app like to take; room for five nodes each.
+_PORT_MIN: Final = 7500
+_PORT_GROUPS: Final = 400
+_PORTS_EACH: Final = 20
 _OURS: Final = frozenset({"fdn", "transports", "topologies", "consensus", "tests"})
 _MODULES_OF_AN_APP: Final = frozenset({"app", "contracts", "greeter", "counter"})
 
@@ -26,7 +31,7 @@ _APP: Final[Mapping[str, str]] = {
 
     $$ fdn run $package.app:app
 
-runs one node, on the first free ports from 7400; again in another terminal, and the two find each other. Then, in a
+runs one node, on the first free ports from $port; again in another terminal, and the two find each other. Then, in a
 third:
 
     $$ fdn request greeter.greet '"Ada"'
@@ -67,8 +72,8 @@ strict = true
 """,
     "fdn.toml": """# Settings of what is started in this folder; flags and FDN_* variables win over them.
 cluster = "$name"
-bind = "tcp://127.0.0.1:7400+"        # the + means: if taken, the next free group of ports
-join = ["tcp://127.0.0.1:7400"]       # the first node finds itself there, and waits for nobody
+bind = "tcp://127.0.0.1:$port+"  # the + means: if taken, the next free group of ports
+join = ["tcp://127.0.0.1:$port"]  # the first node finds itself there, and waits for nobody
 """,
     "$package/__init__.py": '"""$name."""\n',
     "$package/contracts.py": '''"""What can be called: services implement these, callers give them to `node.proxy`."""
@@ -254,7 +259,7 @@ def new_app(name: str, parent: Path) -> list[Path]:
     folder = parent / name
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise Conflict(f"{folder} is there already", hint="choose another name, or delete it")
-    return _write(parent, _fill(_APP, Path(name), name=name, package=package))
+    return _write(parent, _fill(_APP, Path(name), name=name, package=package, port=str(_port(name))))
 
 
 def new_service(name: str, folder: Path, package: str = "") -> list[Path]:
@@ -304,6 +309,11 @@ def _module(name: str, taken: frozenset[str]) -> str:
             f'"{name}" is taken: Python, fdn or the app has a module "{module}"', hint="choose another name"
         )
     return module
+
+
+def _port(name: str) -> int:
+    """Where the nodes of an app of that name begin to count: each app keeps its own, and two seldom meet."""
+    return _PORT_MIN + zlib.crc32(name.encode()) % _PORT_GROUPS * _PORTS_EACH
 
 
 def _only_package(folder: Path) -> str:

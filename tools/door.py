@@ -63,7 +63,9 @@ VERBS: Final = {
     ),
     "test": Verb("check, then every test; arguments go to pytest; --no-check leaves the first part out", _DEV, test),
     "check": Verb("format, lint, types, import contracts, layout", _DEV, checks.check),
-    "bench": Verb("casts and calls beside bare pyzmq, as a table; --json FILE writes the numbers", _RUN, bench.bench),
+    "bench": Verb(
+        "casts and calls beside bare pyzmq; `bench events`: events beside nats-py; --help", _RUN, bench.bench
+    ),
     "docs": Verb("the tests that hold the documents to the code; --write makes docs/reference anew", _DEV, docs),
     "release": Verb(
         "wheel and source archive in dist/, the wheel tested in an empty environment", _DEV, release.release

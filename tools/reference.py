@@ -21,6 +21,7 @@ import click
 import fdn
 from fdn import config_file, errors, settings, units
 from fdn.cli import exit_codes
+from fdn.cli.examples import examples_of
 from fdn.cli.root import root as command_root
 from fdn.node import NodeStats
 from fdn.runtime import facts
@@ -178,6 +179,9 @@ def _command(command: click.Command, context: click.Context, shared: set[str]) -
     if own:
         yield ""
         yield from own
+    lines = examples_of(command)
+    if lines:
+        yield from ("", "```sh", *lines, "```")
 
 
 def _options(command: click.Command, without: set[str] = frozenset()) -> Iterator[str]:  # type: ignore[assignment]

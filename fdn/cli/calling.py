@@ -17,6 +17,7 @@ from fdn.cli.completing import complete_targets
 from fdn.cli.connection import connected
 from fdn.cli.options import Invocation
 from fdn.cli.output import Output, Printer
+from fdn.errors import Error
 
 __all__ = ("call", "call_options", "header_option", "items_of", "items_option", "read_body", "write_value")
 
@@ -82,10 +83,35 @@ def call(
     payload = read_body(body, as_bytes)
     with connected(invocation) as client:
         for _ in range(count):
-            sent = None if items is None else items_of(items)
-            with client.stream(target, payload, items=sent, headers=headers, timeout=invocation.timeout_s) as results:
-                for result in results:
-                    write_value(invocation, result, raw or as_bytes)
+            sent = None if items is None else _Kept(items_of(items))
+            try:
+                with client.stream(
+                    target, payload, items=sent, headers=headers, timeout=invocation.timeout_s
+                ) as results:
+                    for result in results:
+                        write_value(invocation, result, raw or as_bytes)
+            except Error:
+                if sent is not None and sent.error is not None:
+                    raise sent.error from None
+                raise
+
+
+class _Kept:
+    """Items, and the error that ended them: for the client it is one of many reasons why a call may fail."""
+
+    def __init__(self, items: Iterator[Any]) -> None:
+        self._items = items
+        self.error: click.ClickException | None = None
+
+    def __iter__(self) -> "_Kept":
+        return self
+
+    def __next__(self) -> Any:
+        try:
+            return next(self._items)
+        except click.ClickException as error:
+            self.error = error
+            raise
 
 
 def write_value(invocation: Invocation, value: Any, raw: bool = False) -> None:

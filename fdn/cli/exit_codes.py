@@ -23,7 +23,7 @@ class ExitCode(enum.IntEnum):
     NO_QUORUM = 6
     DENIED = 7
     CONFLICT = 8
-    DEGRADED = 9  # `doctor`: what was asked worked, and what it found is not well
+    DEGRADED = 9  # `doctor`, `rtt`, `reachability` and the like: what was asked worked, and what it found is not well
     TARGET_MISSED = 10  # `bench`, `up --demo`: it ran, and a promised number was missed
     INTERRUPTED = 130  # by Ctrl-C, before it was done
 

@@ -149,8 +149,8 @@ class _Desk:
         self._count = count
         self._answered = 0
         self._lock = threading.Lock()
-        self._open = threading.Event()
-        self._service: Any = None
+        self._ended = threading.Event()
+        self._error: Error | None = None
 
     def handle(self, payload: Any, context: ClientContext) -> Any:
         """One request; on any thread."""
@@ -161,19 +161,30 @@ class _Desk:
         finally:
             with self._lock:
                 self._answered += 1
-                enough = self._answered == self._count
-            if enough:
-                self._open.wait()  # the first request may be here before we know that the name is offered
-                self._service.withdraw()
+                if self._answered == self._count:
+                    self._ended.set()
 
     def wait(self, service: Any) -> None:
-        """Return when it has been enough; what runs then is answered still."""
-        self._service = service
-        self._open.set()
-        service.wait()
+        """Return when it has been enough, and all is answered.
+
+        Raises:
+            Error: The node has ended the service.
+        """
+        threading.Thread(target=self._watch, args=(service,), daemon=True).start()
+        self._ended.wait()
+        if self._error is not None:
+            raise self._error
+        # What is under way when a name is withdrawn fails.
         give_up_at = time.monotonic() + self._invocation.timeout_s
         while service.running and time.monotonic() < give_up_at:
             time.sleep(_INTERVAL_S)
+
+    def _watch(self, service: Any) -> None:
+        try:
+            service.wait()
+        except Error as error:
+            self._error = error
+        self._ended.set()
 
     def _tell(self, payload: Any, context: ClientContext) -> None:
         if self._invocation.is_json:

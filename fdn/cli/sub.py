@@ -19,6 +19,7 @@ __all__ = ("command",)
 @examples(
     "fdn sub 'orders.>'",
     "fdn sub 'orders.*.created' --queue billing --json",
+    "fdn sub 'orders.>' --headers-only",
     "fdn sub images.new --raw --count 1 > image.png",
 )
 @click.command("sub")
@@ -27,15 +28,20 @@ __all__ = ("command",)
 @click.argument("subject")
 @click.option("--queue", default="", metavar="GROUP", help="Join a queue group: one of its members gets each event.")
 @click.option("--count", type=click.IntRange(min=1), help="End after so many events.")
+@click.option("--headers-only", is_flag=True, help="Print subject and headers, not the payload.")
 @click.option("--raw", is_flag=True, help="Print only the payload: text without quotes, bytes as they are.")
 @click.pass_obj
-def command(invocation: Invocation, /, subject: str, queue: str, count: int | None, raw: bool) -> None:
+def command(
+    invocation: Invocation, /, subject: str, queue: str, count: int | None, headers_only: bool, raw: bool
+) -> None:
     """Print the events of a subject or pattern, as they come.
 
     In SUBJECT, * stands for one token and > at the end for the rest. With --json each event is one line of JSON. It
     runs until Ctrl-C, or until --count events have come; events that come faster than they are read are dropped, and
     counted in `missed`.
     """
+    if headers_only and raw:
+        raise click.UsageError("--raw prints the payload alone, and --headers-only all but it: leave one out")
     with connected(invocation, reconnect=True) as client:
         subscription = client.subscribe(subject, queue=queue)
         note(f"subscribed to {subject} at {client.node['name']}")
@@ -43,7 +49,10 @@ def command(invocation: Invocation, /, subject: str, queue: str, count: int | No
             note(f"these do not know of it yet: {', '.join(subscription.unaware)}")
         # Not closed at the end: leaving the client ends it too, and a lost node must not be asked once more.
         for event in itertools.islice(subscription, count):
-            _show(invocation, event._asdict(), raw)
+            told = {**event._asdict(), "headers": dict(event.headers)}
+            if headers_only:
+                del told["payload"]
+            _show(invocation, told, raw)
 
 
 def _show(invocation: Invocation, event: dict[str, Any], raw: bool) -> None:
@@ -55,6 +64,8 @@ def _show(invocation: Invocation, event: dict[str, Any], raw: bool) -> None:
     if raw:
         write_value(invocation, event["payload"], raw=True)
         return
-    payload = json.dumps(event["payload"], default=repr, ensure_ascii=False)
-    sys.stdout.write("".join(c if c.isprintable() else "\ufffd" for c in f"{event['subject']}  {payload}") + "\n")
+    headers = " ".join(f"{name}:{value}" for name, value in sorted(event["headers"].items()))
+    payload = json.dumps(event["payload"], default=repr, ensure_ascii=False) if "payload" in event else ""
+    line = "  ".join(filter(None, (event["subject"], headers, payload)))
+    sys.stdout.write("".join(c if c.isprintable() else "\ufffd" for c in line) + "\n")
     sys.stdout.flush()

@@ -151,9 +151,11 @@ def _body_sizes(frame: bytes) -> list[int]:
         for _ in range(min(fields, 5)):
             unpacker.skip()
         start = unpacker.tell()
-        for _ in range(fields - 5):
+        if fields > 5:
             unpacker.skip()
         sizes.append(unpacker.tell() - start)
+        for _ in range(fields - 6):
+            unpacker.skip()
     return sizes
 
 

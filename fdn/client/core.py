@@ -359,12 +359,14 @@ class Core(Owner):
                 inbox = self._inboxes.get(received.id)
                 if inbox is not None:
                     origin, missed = received.meta.get(Meta.ORIGIN), received.meta.get(Meta.MISSED)
+                    headers = received.meta.get(Meta.HEADERS)
                     inbox.put(
                         ClientEvent(
                             received.to,
                             received.body,
                             origin if isinstance(origin, str) else "",
                             missed if isinstance(missed, int) else 0,
+                            headers if isinstance(headers, dict) else {},
                         )
                     )
             case Kind.CALL | Kind.CAST if channel == "data":

@@ -1,6 +1,8 @@
 """The events of one subscription that have come and are not read."""
 
 import collections
+import types
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from fdn.client.signals import Signal
@@ -10,6 +12,7 @@ __all__ = ("ClientEvent", "Inbox")
 
 _WAITING_MAX: Final = 8192
 _UNKNOWN: Final = -1
+_NO_HEADERS: Final[Mapping[str, str]] = types.MappingProxyType({})
 
 
 class ClientEvent(NamedTuple):
@@ -21,12 +24,14 @@ class ClientEvent(NamedTuple):
         origin: Node id of the publisher's node.
         missed: Events of this subscription that were dropped just before this one, because they came faster than they
             were read; -1 when their number is not known, because the connection was lost and made again meanwhile.
+        headers: What the publisher gave along.
     """
 
     subject: str
     payload: Any
     origin: str
     missed: int
+    headers: Mapping[str, str] = _NO_HEADERS
 
 
 class Inbox:

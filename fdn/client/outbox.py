@@ -122,7 +122,10 @@ class Outbox:
     def next_batch(self, credit: Credit, now: float) -> bytes | None:
         """A frame to send now, if there is one; its credit is spent with that."""
         if self._exempt:
-            return self._batch(self._exempt, now) or self.next_batch(credit, now)
+            frame = self._batch(self._exempt, now)
+            if self.room and not self:
+                self.room.fire()
+            return frame or self.next_batch(credit, now)
         if not self._paid or credit.spent:
             return None
         frame = self._batch(self._paid, now, credit)

@@ -480,7 +480,7 @@ class Dispatcher:
         try:
             await (_invoke if self._intercept is None else self._intercept)(incoming)
         except Exception as error:
-            if not sender.items:
+            if not sender.items or job.cancelled:
                 raise
             if not isinstance(error, Error):
                 self._n_failed += 1
@@ -495,7 +495,9 @@ class Dispatcher:
             self._unfinished -= 1
             return
         self._finish(job)
-        if error is None:
+        if job.cancelled:
+            pass  # nobody waits for an answer
+        elif error is None:
             if is_call and result is not STREAMED:
                 try:
                     body = self._body_of(result)
@@ -512,7 +514,7 @@ class Dispatcher:
                 self._answer_error(job.origin, job.envelope.id, late)
         elif isinstance(error, asyncio.CancelledError):
             self._n_cancelled += 1
-            if is_call and not job.cancelled:
+            if is_call:
                 self._answer_error(
                     job.origin, job.envelope.id, Cancelled(f"{job.envelope.to} was cancelled on {self._node_name}")
                 )
@@ -537,11 +539,13 @@ class Dispatcher:
         if job.cancelled:
             return  # once is enough: a second time would hit the handler in its cleanup
         job.cancelled = True
+        self._n_cancelled += 1
+        if job.sender is not None:  # which finds a generator that does not wait, too
+            job.sender.fail(Cancelled(f"{job.envelope.to} was given up by its caller"))
         if job.incoming is not None:
             job.incoming.end(Cancelled(f"{job.envelope.to} was given up by its caller"), at_once=True)
-        workers = job.method.workers
-        if workers is None or not workers.cancel(job):
-            self._n_cancelled += 1  # it waits in the mailbox, and will be dropped there
+        if job.method.workers is not None:
+            job.method.workers.cancel(job)  # where it waits; in the mailbox it will be dropped
 
     # -- answers
 

@@ -314,7 +314,9 @@ class DataPlane:
     def _on_session(self, session: Session) -> None:
         if session.is_client:
             session.answer = lambda envelope: self._answer_client(session, envelope)
-            session.outlet = lambda: ClientOutlet(session.listener, session.source, self._loop)
+            session.outlet = lambda: ClientOutlet(
+                session.listener, session.source, self._loop, lambda _: self._sessions.close(session)
+            )
         else:
             session.answer = lambda envelope: self._answer(session, envelope)
             session.outlet = lambda: self._outlet(session)

@@ -5,6 +5,7 @@ follow.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from fdn.errors import Unreachable
@@ -69,14 +70,24 @@ class LinkOutlet:
 
 
 class ClientOutlet:
-    """On the connection that a client has dialled."""
+    """On the connection that a client has dialled.
 
-    __slots__ = ("_full_since", "_gone", "_listener", "_loop", "_pause", "_source")
+    Args:
+        listener: Where it has dialled.
+        source: Its routing id there.
+        loop: For waiting.
+        on_gone: Called with `source` when there is no such connection any more.
+    """
 
-    def __init__(self, listener: Listener, source: bytes, loop: asyncio.AbstractEventLoop) -> None:
+    __slots__ = ("_full_since", "_gone", "_listener", "_loop", "_on_gone", "_pause", "_source")
+
+    def __init__(
+        self, listener: Listener, source: bytes, loop: asyncio.AbstractEventLoop, on_gone: Callable[[bytes], None]
+    ) -> None:
         self._listener = listener
         self._source = source
         self._loop = loop
+        self._on_gone = on_gone
         self._pause = _PAUSE_S
         self._full_since = 0.0
         self._gone = False
@@ -84,7 +95,9 @@ class ClientOutlet:
     def try_send(self, envelope: Envelope) -> bool:
         """See `Outlet.try_send`."""
         if not self._listener.send(self._source, envelope):
-            self._gone = self._listener.gone
+            if self._listener.gone and not self._gone:
+                self._gone = True
+                self._on_gone(self._source)
             return False
         self._pause, self._full_since = _PAUSE_S, 0.0
         return True

@@ -10,17 +10,18 @@ if TYPE_CHECKING:
     from fdn.testing.clock import until, virtual
     from fdn.testing.cluster import Cluster
     from fdn.testing.fault_proxy import FaultProxy
-    from fdn.testing.processes import NodeProcess, ProcessCluster, eventually, first_line
+    from fdn.testing.node_process import NodeProcess, eventually, first_line
+    from fdn.testing.processes import ProcessCluster
 
 __all__ = ("Cluster", "FaultProxy", "NodeProcess", "ProcessCluster", "eventually", "first_line", "until", "virtual")
 
 _HOMES: Final = {
     "Cluster": "cluster",
     "FaultProxy": "fault_proxy",
-    "NodeProcess": "processes",
+    "NodeProcess": "node_process",
     "ProcessCluster": "processes",
-    "eventually": "processes",
-    "first_line": "processes",
+    "eventually": "node_process",
+    "first_line": "node_process",
     "until": "clock",
     "virtual": "clock",
 }

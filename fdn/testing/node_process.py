@@ -7,7 +7,6 @@ import re
 import select
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -247,8 +246,8 @@ class NodeProcess:
         what = f"was not ready within {_READY_S:g} s" if status is None else describe_end(status)
         raise AssertionError(f"node {self.name} {what}:\n{tail_of(self.log, _TAIL_LINES)}")
 
-    def forget(self) -> None:
-        """Kill it if it runs, and let go of the process."""
+    def close(self) -> None:
+        """Kill it if it runs. Idempotent."""
         if self._process is not None:
             self.kill()
 
@@ -268,5 +267,6 @@ def audible_interrupts() -> Iterator[None]:
 
 
 def tail_of(text: str, lines_max: int) -> str:
+    """The last lines of a text, and a sign that there are more before them."""
     lines = text.splitlines()
     return "\n".join([*(["..."] if len(lines) > lines_max else []), *lines[-lines_max:]])

@@ -4,42 +4,26 @@
 and with `faults=True` puts a proxy between the nodes that makes a bad network of loopback.
 """
 
-import contextlib
-import dataclasses
-import json
 import os
-import re
-import select
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-from fdn.errors import Error
-from fdn.local import leash
-from fdn.local.cluster import describe_end
 from fdn.local.views import is_whole
-from fdn.sync import Client
 from fdn.testing.fault_proxy import FaultProxy
+from fdn.testing.node_process import NodeProcess, Plan, audible_interrupts, eventually, tail_of
 from fdn.testing.relay import Traffic
 from fdn.units import parse_duration, parse_size
 from transports.channel import Channel
 from transports.endpoint import Endpoint
 
-__all__ = ("NodeProcess", "ProcessCluster", "Which", "eventually", "first_line")
+__all__ = ("ProcessCluster", "Which")
 
-READY_S: Final = 30.0  # a busy machine starts a process slowly; nothing is asserted about it
-_END_S: Final = 30.0
-_POLL_S: Final = 0.02
-_TAIL_LINES: Final = 40
-_T = TypeVar("_T")
-
+_LOG_LINES: Final = 40
 
 Which = int | str | NodeProcess  # a node by its place in `nodes`, or by its name
 
@@ -131,13 +115,11 @@ class ProcessCluster:
             fresh.append(self._make(names[index] if names else f"n{self._started}", arguments, app or ""))
         # The others need somebody to join; after that, all at once.
         waits = [] if join is not None or self._running() else fresh[:1]
-        for node in waits:
-            self._launch(node, join)
-            self._wait_ready(node)
-        for node in fresh[len(waits) :]:
-            self._launch(node, join)
-        for node in fresh[len(waits) :]:
-            self._wait_ready(node)
+        for group in (waits, fresh[len(waits) :]):
+            for node in group:
+                node.launch(self._seeds(node) if join is None else [join] if join else [])
+            for node in group:
+                node.wait_ready()
         self.settle()
         return fresh
 
@@ -261,23 +243,19 @@ class ProcessCluster:
 
     def close(self) -> None:
         """Kill everything that was started, by its process id, and forget what it kept. Idempotent."""
-        processes: list[subprocess.Popen[Any]] = [
-            *(node._process for node in self._all_nodes if node._process is not None),
-            *self._commands,
-        ]
-        for process in processes:
-            if process.poll() is None:
-                process.kill()
-        for process in processes:
-            process.wait(10)
-            for stream in (process.stdin, process.stdout):
-                if stream is not None:
-                    stream.close()
+        for command in self._commands:
+            command.kill()
+        for node in self._all_nodes:
+            node.close()
+        for command in self._commands:
+            command.wait(10)
+            if command.stdout is not None:
+                command.stdout.close()
         if self._proxy is not None:
             self._proxy.close()
         shutil.rmtree(self._home, ignore_errors=True)
 
-    def logs(self, lines_max: int = _TAIL_LINES) -> Iterator[tuple[str, str]]:
+    def logs(self, lines_max: int = _LOG_LINES) -> Iterator[tuple[str, str]]:
         """For each node what it is, and the end of its log: for the report of a test that failed."""
         for node in self._all_nodes:
             yield repr(node), tail_of(node.log, lines_max)
@@ -293,6 +271,10 @@ class ProcessCluster:
 
     def _running(self) -> list[NodeProcess]:
         return [node for node in self.nodes if node.runs]
+
+    def _seeds(self, node: NodeProcess) -> list[str]:
+        """Whom a node joins by itself: all that are ready."""
+        return [other.endpoint for other in self._running() if other is not node and other.ready]
 
     def _find(self, which: Which) -> NodeProcess:
         if isinstance(which, NodeProcess):
@@ -322,7 +304,8 @@ class ProcessCluster:
             behind = {channel.value: str(base.for_channel(channel)) for channel in Channel}
             bind = str(base)
             advertise = ",".join(f"{channel}={where}" for channel, where in self._proxy.listen(name, behind).items())
-        node = NodeProcess(self, name, _Plan(app, tuple(arguments), bind, advertise))
+        plan = Plan(self.folder, self.environment, self.name, bind, advertise, app, tuple(arguments))
+        node = NodeProcess(name, plan, self._seeds)
         self.nodes.append(node)
         self._all_nodes.append(node)
         return node

@@ -1,7 +1,6 @@
 """What the nodes of these tests serve to the programs of other languages."""
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
@@ -54,10 +53,11 @@ async def slow(name: str) -> None:
         _state[name] -= 1
 
 
-@app.service("block")
-def block(seconds: float) -> None:
-    """Hold the loop, so that what comes behind waits."""
-    time.sleep(seconds)
+@app.service("queue", concurrency=1)
+async def queue(seconds: float, name: str) -> None:
+    """One at a time: what comes behind waits."""
+    _state[name] += 1
+    await asyncio.sleep(seconds)
 
 
 @app.service("count")

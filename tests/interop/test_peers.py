@@ -135,15 +135,14 @@ def test_deadline_ends_the_wait_and_the_work(peer: Peer, script: fdn.sync.Client
 
 
 def test_expired_work_is_not_done(peer: Peer, script: fdn.sync.Client) -> None:
-    blocking = peer.tell("call", to="block@n1", body=1.0)
+    first = peer.tell("call", to="queue@n1", body={"seconds": 0.8, "name": peer.name("first")})
     with pytest.raises(Failure) as failed:
-        peer.ask("call", to="note@n1", body=peer.name("expired"), timeout_ms=300)
+        peer.ask("call", to="queue@n1", body={"seconds": 0, "name": peer.name("expired")}, timeout_ms=200)
     assert failed.value.code == "deadline_exceeded"
-    peer.result(blocking)
+    peer.result(first)
     # What was sent behind it is done, so it was passed over.
-    peer.ask("call", to="note@n1", body=peer.name("behind"))
-    assert state(script, peer.name("behind")) == 1
-    assert state(script, peer.name("expired")) == 0
+    peer.ask("call", to="queue@n1", body={"seconds": 0, "name": peer.name("behind")})
+    assert [state(script, peer.name(name)) for name in ("first", "expired", "behind")] == [1, 0, 1]
 
 
 def test_cancels(peer: Peer, script: fdn.sync.Client) -> None:

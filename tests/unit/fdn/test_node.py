@@ -699,3 +699,14 @@ def test_a_node_is_used_on_its_own_thread_only():
             assert all("fdn.sync.Node" in hint for hint in hints)
 
     asyncio.run(main())
+
+
+@virtual
+async def test_what_is_served_can_be_called_here_at_once():
+    async with World() as world:
+        node = await world.start("n1")
+        node.serve("echo", lambda value: value)
+        assert await node.call("echo", 7) == 7
+        await node.withdraw("echo")
+        with pytest.raises(fdn.NotFound):
+            await node.call("echo", 7)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import fdn
+from fdn.config_file import load
 from fdn.errors import BadRequest, ConfigError, Conflict
 from fdn.scaffold import new_app, new_service
 
@@ -120,3 +121,15 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be written"):
         new_app("shop", tmp_path / "file")
+
+
+def test_apps_on_one_machine_seldom_meet(tmp_path: Path):
+    ports = set()
+    for name in ("shop", "mail", "bank"):
+        new_app(name, tmp_path)
+        settings = load({}, {}, None, [tmp_path / name / "fdn.toml"]).settings
+        assert settings.cluster == name
+        assert settings.join == (settings.bind.removesuffix("+"),)
+        assert settings.bind_address.search
+        ports.add(settings.bind_address.port)
+    assert len(ports) == 3

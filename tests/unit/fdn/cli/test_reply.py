@@ -1,17 +1,18 @@
 import contextlib
 import json
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
 import pytest
-from fdn.client.handlers import ClientContext
 
 from fdn.cli.reply import Command
 from fdn.cli.root import run
-from fdn.errors import DeadlineExceeded, Error
+from fdn.client.handlers import ClientContext
+from fdn.errors import DeadlineExceeded, Error, Unreachable
 from tests.unit.fdn.cli.fakes import FakeClient, FakeCluster
 
 CONTEXT = ClientContext("text.upper", "n2-id", {"tenant": "blue", "x-y": "z", "no good": "-"}, 0.0)
@@ -21,22 +22,19 @@ PYTHON = sys.executable
 class Service:
     """As much of a client's service as the command uses: requests come while it waits."""
 
-    def __init__(self, name: str, handler: Callable[..., Any]) -> None:
+    def __init__(self, name: str, handler: Callable[..., Any], requests: int) -> None:
         self.name = name
         self.running = 0
-        self.withdrawn = False
         self.replies: list[Any] = []
         self._handler = handler
-
-    def withdraw(self) -> None:
-        self.withdrawn = True
+        self._requests = requests
 
     def wait(self) -> None:
-        for number in range(5):
-            if self.withdrawn:
-                return
+        for number in range(self._requests):
             self.replies.append(self._handler({"n": number}, CONTEXT))
-        raise KeyboardInterrupt
+        if self.name == "refused":
+            raise Unreachable("the node has ended it")
+        threading.Event().wait(30 if self.name == "echo" else 0)
 
 
 served: list[Service] = []
@@ -49,7 +47,7 @@ def _serving(world: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
 
     @contextlib.contextmanager
     def serve(self: FakeClient, name: str, handler: Callable[..., Any], *, concurrency: int) -> Iterator[Service]:
-        served.append(Service(name, handler))
+        served.append(Service(name, handler, 2))
         yield served[-1]
 
     monkeypatch.setattr(FakeClient, "serve", serve, raising=False)
@@ -63,17 +61,22 @@ def test_until_it_has_been_enough(capsys: pytest.CaptureFixture[str]) -> None:
     assert served[0].replies == [{"n": 0}, {"n": 1}]
 
 
-def test_until_ctrl_c_and_json(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["reply", "greeting", '"hello"', "--json"]) == 130
+def test_what_the_node_ends_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["reply", "refused", "1"]) == 3
+    assert "the node has ended it" in capsys.readouterr().err
+
+
+def test_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["reply", "greeting", '"hello"', "--json"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert len(rows) == 5
+    assert len(rows) == 2
     assert rows[0] == {
         "target": "text.upper",
         "caller": "n2-id",
         "headers": {"tenant": "blue", "x-y": "z", "no good": "-"},
         "payload": {"n": 0},
     }
-    assert served[0].replies == ["hello"] * 5
+    assert served[0].replies == ["hello"] * 2
 
 
 @pytest.mark.parametrize("arguments", [(), ("1", "--echo"), ("--echo", "--command", "x"), ("not json",)], ids=str)

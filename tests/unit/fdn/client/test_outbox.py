@@ -87,6 +87,14 @@ def test_full_and_room_again():
     assert not outbox.full
 
 
+def test_whoever_waits_hears_that_all_is_sent_also_when_nothing_of_it_needed_credit():
+    outbox, woken = Outbox(), []
+    outbox.room.add(lambda: woken.append(1))
+    outbox.put(Outgoing(Kind.CANCEL, "", 9))
+    outbox.next_batch(FREE, 0)
+    assert woken
+
+
 def test_another_connection_gets_what_had_not_begun():
     outbox, woken = Outbox(), []
     outbox.room.add(lambda: woken.append(1))

@@ -8,6 +8,9 @@ import pytest
 
 import fdn
 from tests.unit.fdn.harness import Mallory, Recorder, World, body, until, virtual
+from tests.unit.fdn.messaging.frames import StreamClient
+from tests.unit.fdn.messaging.streaming import Streams, no_streams_left
+from tests.unit.fdn.messaging.streaming import app as streaming_app
 from tests.unit.transports.harness import Dialled
 from transports.channel import Channel
 from transports.wire.envelope import Envelope, Kind
@@ -206,3 +209,192 @@ async def test_a_client_that_ignores_credit_gets_its_window_and_harms_nobody():
         gate.set()
         await asyncio.sleep(1)
         assert first._dispatcher.stats().queued == 0
+
+
+# -- streams
+
+
+@virtual
+async def test_a_client_without_a_window_gets_the_stream_as_it_comes():
+    streams = Streams()
+    async with World() as world:
+        first = await world.start("n1")
+        second = await world.start("n2", streaming_app(streams))
+        await world.settle()
+        client = await StreamClient(world).connect(first)
+        number = client.ask("s.count", 700)
+        await until(lambda: client.of(number, Kind.END))
+        assert client.values(number) == list(range(700))
+        assert client.values(number, Kind.END) == [None]
+        for target, items in (("s.one", 0), ("s.fails", 3), ("s.fails", 0), ("s.none", 0), ("s.nothing", 0)):
+            payload = items if target == "s.fails" else None
+            number = client.ask(target, payload)
+            await until(lambda number=number: client.of(number, Kind.END, Kind.REPLY, Kind.ERROR))  # type: ignore[misc]
+            assert client.values(number) == list(range(items))
+            assert client.of(number)[-1].kind == {
+                "s.one": Kind.REPLY,
+                "s.fails": Kind.END if items else Kind.ERROR,
+                "s.none": Kind.ERROR,
+                "s.nothing": Kind.END,
+            }[target]
+        assert no_streams_left(first, second)
+
+
+@virtual
+async def test_a_clients_window_reaches_the_producer():
+    streams = Streams()
+    async with World() as world:
+        first = await world.start("n1", calls={"stream_window_items": 10})
+        second = await world.start("n2", streaming_app(streams))
+        await world.settle()
+        client = await StreamClient(world).connect(first)
+        number = client.ask("s.forever", window=(3, 1000))
+        await asyncio.sleep(1)
+        assert client.values(number) == [0, 1, 2]
+        assert streams.made <= 3 + 2 * 11
+        for granted in ((2, 1000), "text", (6, 1)):
+            client.say(Kind.CREDIT, number, granted, to="reply")
+        client.say(Kind.CREDIT, number + 1, (100, 1000), to="reply")
+        await asyncio.sleep(1)
+        assert client.values(number) == list(range(6))
+        client.say(Kind.CANCEL, number)
+        await until(lambda: streams.log == ["closed"])
+        await until(lambda: no_streams_left(first, second))
+        await asyncio.sleep(1)
+        assert client.of(number, Kind.END, Kind.ERROR) == []
+
+
+@virtual
+async def test_a_clients_request_stream():
+    streams = Streams()
+    async with World() as world:
+        first = await world.start("n1", calls={"stream_window_items": 4})
+        second = await world.start("n2", streaming_app(streams))
+        await world.settle()
+        client = await StreamClient(world).connect(first)
+        number = client.ask("s.sum", items=True)
+        sent = 0
+        while sent < 50:
+            await until(lambda sent=sent: granted(client, number) > sent)  # type: ignore[misc]
+            for _ in range(granted(client, number) - sent):
+                client.say(Kind.ITEM, number, sent, to="request")
+                sent += 1
+        client.say(Kind.END, number, to="request")
+        await until(lambda: client.of(number, Kind.REPLY))
+        assert client.values(number, Kind.REPLY) == [sum(range(sent))]
+        # Its own error comes back to it, and the handler is cancelled.
+        streams.log.clear()
+        number = client.ask("s.sum", items=True)
+        await until(lambda: granted(client, number))
+        client.say(Kind.END, number, {"code": "denied", "message": "mine"}, to="request")
+        await until(lambda: client.of(number, Kind.ERROR))
+        assert client.values(number, Kind.ERROR)[0]["message"] == "mine"
+        await until(lambda: no_streams_left(first, second))
+        assert "CancelledError" in streams.log or streams.log == []
+
+
+def granted(client: StreamClient, number: int) -> int:
+    return max((items for items, _ in client.values(number, Kind.CREDIT)), default=0)
+
+
+@virtual
+async def test_a_client_that_sends_more_than_it_was_granted_is_refused_once_and_counted():
+    streams = Streams()
+    async with World() as world:
+        first = await world.start("n1", streaming_app(streams), calls={"stream_window_items": 4})
+        client = await StreamClient(world).connect(first)
+        number = client.ask("s.sum", items=True)
+        for item in range(100):
+            client.say(Kind.ITEM, number, item, to="request")
+        client.say(Kind.END, number, to="request")
+        await until(lambda: client.of(number, Kind.ERROR))
+        await asyncio.sleep(1)
+        assert len(client.of(number, Kind.ERROR, Kind.REPLY)) == 1
+        assert client.values(number, Kind.ERROR)[0]["code"] == "bad_request"
+        assert first._gateway.overruns == 1
+        for target in ("s.one", "s.inline"):  # items for what takes none, and for nobody
+            number = client.ask(target)
+            client.say(Kind.ITEM, number, 1, to="request")
+            client.say(Kind.ITEM, number + 1000, 1, to="request")
+            await until(lambda number=number: client.of(number, Kind.REPLY))  # type: ignore[misc]
+        assert first._data.stats().handler_faults == 0
+        await until(lambda: no_streams_left(first))
+
+
+@virtual
+async def test_clients_that_claim_one_id_cannot_touch_each_others_calls():
+    streams = Streams()
+    async with World() as world:
+        first = await world.start("n1", streaming_app(streams))
+        owner, thief = [await StreamClient(world).connect(first) for _ in range(2)]
+        number = owner.ask("s.forever", window=(2, 1000))
+        summed = owner.ask("s.sum", items=True)
+        await until(lambda: len(owner.values(number)) == 2 and granted(owner, summed))
+        for victim in (number, summed):
+            thief.say(Kind.CREDIT, victim, (1000, 10_000), to="reply")
+            thief.say(Kind.ITEM, victim, 1000, to="request")
+            thief.say(Kind.END, victim, to="request")
+            thief.say(Kind.CANCEL, victim)
+        thief.say(Kind.BYE, 0, {})
+        await asyncio.sleep(1)
+        assert len(owner.values(number)) == 2
+        owner.say(Kind.ITEM, summed, 5, to="request")
+        owner.say(Kind.END, summed, to="request")
+        await until(lambda: owner.of(summed, Kind.REPLY))
+        assert owner.values(summed, Kind.REPLY) == [5]
+        owner.say(Kind.BYE, 0, {})
+        await until(lambda: streams.log[-1] == "closed")
+        await until(lambda: no_streams_left(first))
+
+
+@virtual
+async def test_a_client_that_claims_a_nodes_id_cannot_touch_its_calls():
+    streams = Streams()
+    async with World() as world:
+        first = await world.start("n1", streaming_app(streams))
+        second = await world.start("n2")
+        await world.settle()
+        async with second.stream("s.forever") as stream:
+            assert await anext(stream) == 0
+            (call_id,) = second._streams._open
+            thief = await StreamClient(world, second.id).connect(first)
+            made = streams.made
+            thief.say(Kind.CREDIT, call_id, (1 << 40, 1 << 40), to="reply")
+            thief.say(Kind.CANCEL, call_id)
+            await asyncio.sleep(1)
+            assert streams.made == made
+            assert await anext(stream) == 1
+        await until(lambda: streams.log == ["closed"])
+
+
+@virtual
+@pytest.mark.parametrize("target", ["s.forever", "s.guarded", "s.sum"])
+async def test_a_client_that_dies_without_a_word_closes_its_streams(target: str):
+    streams = Streams()
+    async with World() as world:
+        first = await world.start("n1")
+        second = await world.start("n2", streaming_app(streams))
+        await world.settle()
+        client = await StreamClient(world).connect(first)
+        number = client.ask(target, window=(3, 1000), items=target == "s.sum", deadline_ms=10**9)
+        await until(lambda: second._dispatcher.stats().running == 1)
+        await asyncio.sleep(5)  # it is there, and quiet: nothing happens to it
+        assert second._dispatcher.stats().running == 1
+        assert client.of(number, Kind.ERROR, Kind.END) == []
+        client.die()
+        await until(lambda: no_streams_left(first, second), timeout_s=5)
+        assert streams.log[-1] in ("closed", "CancelledError")
+        assert first._data.stats().sessions.open <= 8
+
+
+@virtual
+async def test_a_client_that_has_died_is_noticed_by_its_next_answer():
+    recorder = Recorder()
+    async with World() as world:
+        first = await world.start("n1", app(r=recorder))
+        client = await StreamClient(world).connect(first)
+        client.ask("r.wait", 1.0)
+        client.ask("r.wait", 500.0, deadline_ms=10**9)
+        await until(lambda: len(recorder.log) == 2)
+        client.die()
+        await until(lambda: sorted(recorder.log[2:]) == ["cancelled", "ended"])

@@ -1,42 +1,12 @@
 """What a `ProcessCluster` says and refuses before there is any process."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import fdn
-from fdn.testing.processes import ProcessCluster, eventually, first_line
-
-
-def test_eventually_returns_the_answer_and_takes_an_error_for_no():
-    answers = iter([0, fdn.Unreachable("not yet"), "yes"])
-
-    def probe() -> object:
-        answer = next(answers)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    assert eventually("an answer", probe) == "yes"
-
-
-def test_eventually_tells_the_last_answer():
-    with pytest.raises(AssertionError, match=r"not within 0\.05 s: the moon; last: \[\]"):
-        eventually("the moon", list, 0.05)
-
-
-def test_first_line_of_a_command():
-    with subprocess.Popen([sys.executable, "-c", "print('one\\ntwo')"], stdout=subprocess.PIPE, text=True) as process:
-        assert first_line(process) == "one\n"
-        assert first_line(process) == "two\n"
-        assert first_line(process) == ""
-    with subprocess.Popen(
-        [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert first_line(process, 0.01) == ""
+from fdn.testing.processes import ProcessCluster
 
 
 def test_its_environment_leads_nowhere_else(monkeypatch: pytest.MonkeyPatch):
