@@ -134,7 +134,10 @@ def headers(added: Mapping[str, str]) -> Iterator[None]:
     for name, value in merged.items():
         if not isinstance(name, str) or not isinstance(value, str):
             raise BadRequest(f"header {name!r}: {value!r}", hint="names and values of headers are str")
-    size = sum(len(name.encode()) + len(value.encode()) for name, value in merged.items())
+    try:
+        size = sum(len(name.encode()) + len(value.encode()) for name, value in merged.items())
+    except UnicodeEncodeError as lone:
+        raise BadRequest(f"a header holds {lone.object!r}", hint="lone surrogates cannot be sent") from lone
     if size > HEADERS_BYTES_MAX:
         raise BadRequest(
             f"headers of {size} bytes; at most {HEADERS_BYTES_MAX}", hint="they travel with every message: send less"

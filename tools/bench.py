@@ -64,12 +64,9 @@ def table(kind: str, result: Mapping[str, Any]) -> list[str]:
 
 
 def _events(root: Path, options: argparse.Namespace) -> int:
-    # Here, because fdn is only in .venv, and `python3 -m tools` begins outside of it.
-    from fdn.bench.events import EventPlan
-    from tools.peers import events
+    from tools.peers import events  # here, because it imports fdn, which is only in .venv
 
-    plan = EventPlan(duration_s=options.duration, subscribers=options.subscribers, forms=events.FORMS)
-    return events.run(root, options.out, plan)
+    return events.run(root, options.out, options.subscribers, options.duration)
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -41,7 +41,10 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "rtt": ("fdn.cli.rtt", "Measure round trips to the other nodes, by channel."),
     "reachability": ("fdn.cli.reachability", "Ask every living member whom it reaches."),
     "config": ("fdn.cli.config", "Show the settings in force here, and where each came from."),
-    "bench": ("fdn.cli.bench", "Measure casts and calls, beside bare pyzmq."),
+    "bench": (
+        "fdn.cli.bench",
+        "Measure casts and calls beside bare pyzmq, events, streams, and what a blocked node does to the others.",
+    ),
     "doctor": ("fdn.cli.doctor", "Check this machine and its settings for what fdn needs."),
     "debug": ("fdn.cli.debug", "Look into a running node, and at what goes over the wire."),
     "context": ("fdn.cli.context", "Name clusters, and choose which one commands talk to."),

@@ -352,16 +352,14 @@ class Client:
     def _bind(self) -> "asyncio.AbstractEventLoop":
         import asyncio
 
+        if self._pid != os.getpid():
+            raise Error("this client was made before a fork", hint="make a new one in the child")
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
-            if self._pid != os.getpid():
-                raise Error("this client was made before a fork", hint="make a new one in the child")
             if self._loop is not None:
                 raise Error("this client belongs to another event loop", hint="make one for each loop")
             self._loop = loop
             _open.add(self)
-        elif self._pid != os.getpid():
-            raise Error("this client was made before a fork", hint="make a new one in the child")
         return loop
 
     def _pump_soon(self) -> None:

@@ -1,14 +1,18 @@
 """One node at a time: its three channels, and another node when it is lost. Wire format: sections 3 and 5.
 
-    IDLE ──want──> DIALLING ──WELCOME──> READY ──lost──> DIALLING (the next round begins at once,
-      ^               │                    │               or, when this one did not last, after a pause)
-      └──nobody, and <┴> nobody: WAITING ──┴──> DIALLING
+    IDLE ──want──> DIALLING ──WELCOME──> READY ──lost, or BYE──> LEAVING ──> DIALLING, at once, or when this one did
+      ^               │                                                      not last, after a pause (WAITING)
+      └──nobody, and ─┴─ nobody ──> WAITING ──> DIALLING
          it fails fast
 
 A *round* tries every address that is known, one after the other. The channels `data` and `events` are dialled when they
 are first wanted, and one that fails ends the connection as a whole: its node is not one to stay with. It *fails fast*,
 reporting the first round in which nobody answers, until it was connected once, and always when it was told not to
 reconnect; later it goes on, with pauses.
+
+Three connections end in no particular order, and a node that stops answers first and says goodbye then. So what has
+come on the others is taken in before a loss counts (`Sweep`), and after a BYE on one of them the answers that are still
+awaited get a moment.
 """
 
 import enum
@@ -21,11 +25,12 @@ from fdn.client.outbox import Credit, Outbox
 from fdn.client.signals import Signal
 from fdn.errors import ConfigError, Error, Unreachable, VersionMismatch
 
-__all__ = ("CHANNELS", "Connection", "Dial", "Hang", "Link", "Owner", "Phase", "Tell")
+__all__ = ("CHANNELS", "Connection", "Dial", "Hang", "Link", "Owner", "Phase", "Sweep", "Tell")
 
 CHANNELS: Final = ("coordination", "data", "events")
 _VERSIONS: Final = (1, 1)
 _ATTEMPT_S_LEAST: Final = 0.5
+_GOODBYE_S: Final = 0.25  # between a BYE and the end of what is under way
 _LASTING_S: Final = 1.0  # a connection lost sooner than that is followed by a pause
 
 
@@ -35,6 +40,7 @@ class Phase(enum.Enum):
     IDLE = enum.auto()
     DIALLING = enum.auto()
     READY = enum.auto()
+    LEAVING = enum.auto()
     WAITING = enum.auto()
 
 
@@ -50,6 +56,10 @@ class Hang(NamedTuple):
 
     channel: str
     farewell: bytes | None
+
+
+class Sweep(NamedTuple):
+    """Take in what has come on every socket, then call `Connection.on_swept`."""
 
 
 class Tell(NamedTuple):
@@ -117,6 +127,10 @@ class Owner:
     def on_ready(self, channel: str, now: float) -> None:
         """A channel may be used."""
 
+    def awaits_answers(self) -> bool:
+        """Whether something that was sent is not answered yet."""
+        return False
+
     def on_lost(self, error: Error, now: float) -> None:
         """The connection is gone, and with it whatever had been sent."""
 
@@ -155,7 +169,7 @@ class Connection:
         reconnect: bool,
         epoch: int,
         owner: Owner,
-        emit: Callable[[Dial | Hang | Tell], object],
+        emit: Callable[[Dial | Hang | Sweep | Tell], object],
     ) -> None:
         self.addresses = addresses
         self.timeout_s = timeout_s
@@ -177,6 +191,9 @@ class Connection:
         self._failures: list[Error] = []
         self._resumes_at = 0.0
         self._ready_at = 0.0
+        self._leaves_at = 0.0
+        self._why = ""
+        self._sweeps = False
 
     # -- what users want
 
@@ -209,6 +226,7 @@ class Connection:
 
     def hang_up(self) -> None:
         """Say goodbye and forget the node; `want` begins anew."""
+        self._sweeps = False
         self._hang_all(batch([envelope(Kind.BYE, "", 0, 0, None, encode({"reason": "closed"}))]))
         self.phase = Phase.IDLE
         self.changed.fire()
@@ -224,7 +242,7 @@ class Connection:
             if not link.ready:
                 self._on_greeting(link, received, now)
             elif received.kind == Kind.BYE:
-                self._lose(f"the node at {self.endpoint} is stopping", now)
+                self._on_bye(link, now)
             elif received.kind == Kind.CREDIT and not received.to:
                 link.credit.on_credit(received.body)
             else:
@@ -234,9 +252,15 @@ class Connection:
         """The socket's connection was refused, or has ended."""
         link = self.links[channel]
         if link.ready:
-            self._lose(f"the connection to {self.endpoint} was lost", now)
+            self._leave(f"the connection to {self.endpoint} was lost", now)
         elif link.dialled:
             self._attempt_failed(link, _silence(link.endpoint, ": the connection was refused"), now)
+
+    def on_swept(self, now: float) -> None:
+        """All that had come is in: now the connection is lost."""
+        if self._sweeps:
+            self._sweeps = False
+            self._lose(self._why, now)
 
     def on_undialled(self, channel: str, reason: str, now: float) -> None:
         """The address is none."""
@@ -250,6 +274,9 @@ class Connection:
         """Give up on whoever does not answer, and end pauses."""
         if self.phase is Phase.WAITING and now >= self._resumes_at:
             self._begin_round(now)
+        if self.phase is Phase.LEAVING and now >= self._leaves_at and not self._sweeps:
+            self._sweeps = True
+            self._emit(Sweep())
         for link in self.links.values():
             if link.dialled and not link.ready and now >= link.gives_up_at:
                 self._attempt_failed(link, _silence(link.endpoint), now)
@@ -258,6 +285,8 @@ class Connection:
         """When `tick` has something to do."""
         if self.phase is Phase.WAITING:
             return self._resumes_at
+        if self.phase is Phase.LEAVING:
+            return self._leaves_at
         return min((link.gives_up_at for link in self.links.values() if link.dialled and not link.ready), default=None)
 
     # -- rounds
@@ -351,6 +380,16 @@ class Connection:
         self.changed.fire()
 
     # -- the loss
+
+    def _on_bye(self, link: Link, now: float) -> None:
+        waits = link.name != "data" and self.links["data"].ready and self._owner.awaits_answers()
+        self._leave(f"the node at {self.endpoint} is stopping", now + _GOODBYE_S if waits else now)
+
+    def _leave(self, why: str, at: float) -> None:
+        if self.phase is Phase.LEAVING:
+            self._leaves_at = min(self._leaves_at, at)
+        else:
+            self.phase, self._leaves_at, self._why = Phase.LEAVING, at, why
 
     def _lose(self, why: str, now: float) -> None:
         error = Unreachable(why, hint="whether what was under way was carried out is not known")

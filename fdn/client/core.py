@@ -4,7 +4,7 @@ The driver's duties, in this order, whenever something happened:
 
 1. Hand in what has happened: `on_frame`, and what a socket tells (`connection.on_lost`, `.on_undialled`).
 2. Call `tick`.
-3. Carry out `take_effects()`, until there are none: `Dial` and `Hang` sockets, `Tell` the log, `Run` a handler,
+3. Carry out `take_effects()`, until there are none: `Dial`, `Hang` and `Sweep` sockets, `Tell` the log, `Run` a handler,
    `Stop` one.
 4. For each open socket, send `link.next_frame(now)` until there is none; what it does not take, `link.hold`.
 5. Be back at `next_deadline()`, or when a socket has something.
@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 
 from fdn.client.addresses import Addresses
 from fdn.client.codec import Kind, Meta, Received, encode
-from fdn.client.connection import Connection, Dial, Hang, Owner, Tell
+from fdn.client.connection import Connection, Dial, Hang, Owner, Sweep, Tell
 from fdn.client.inbox import ClientEvent, Inbox
 from fdn.client.outbox import Outgoing
 from fdn.client.pending import Pending, ReplyStream
@@ -45,7 +45,7 @@ class Stop(NamedTuple):
     job: Job
 
 
-Effect = Dial | Hang | Tell | Run | Stop
+Effect = Dial | Hang | Sweep | Tell | Run | Stop
 
 
 class Core(Owner):
@@ -325,6 +325,10 @@ class Core(Owner):
             case "events":
                 for inbox in self._inboxes.values():
                     self._say_subscribe(inbox)
+
+    def awaits_answers(self) -> bool:
+        """Whether something that was sent is not answered yet."""
+        return any(pending.sent and pending.channel == "data" for pending in self._calls.values())
 
     def on_lost(self, error: Error, now: float) -> None:
         """What has been sent is lost; what has not been, or wants to last, waits for the next connection."""

@@ -303,15 +303,16 @@ class Verbs:
             if self._connection.failed_rounds != failed_rounds and self._connection.fails_fast:
                 raise self._connection.failure()  # before anything begins anew
             link = self._connection.want(channel, self._clock())
-            if link.ready and not link.outbox.full:
+            usable = link.ready and self._connection.phase is Phase.READY
+            if usable and not link.outbox.full:
                 return link
             if self._clock() >= deadline_at:
-                if link.ready:
+                if usable:
                     raise DeadlineExceeded(
                         f"{self._connection.endpoint} takes no more messages", hint="send fewer, or allow more time"
                     )
                 raise self._connection.failure()
-            yield Wait(link.outbox.room if link.ready else self._connection.changed, deadline_at)
+            yield Wait(link.outbox.room if usable else self._connection.changed, deadline_at)
 
     def _confirmed(self, wanted: Inbox | Service, what: str, deadline_at: float) -> Steps[None]:
         while not wanted.confirmed:

@@ -9,7 +9,7 @@ from typing import Final
 
 import zmq
 
-from fdn.client.connection import Dial, Hang, Link, Tell
+from fdn.client.connection import Dial, Hang, Link, Sweep, Tell
 from fdn.client.core import Core, Run, Stop
 
 __all__ = ("Wires",)
@@ -102,6 +102,7 @@ class Wires:
         ]:
             for wire, link in sendable:
                 more = self._pump_one(wire, link) or more
+            core.tick(self._clock())
             self._obey()
         return more
 
@@ -137,7 +138,8 @@ class Wires:
             except zmq.Again:
                 pass
             if self._is_lost(wire):
-                self._take_the_rest(wire, link, now)
+                self._take_in(wire, link, now)
+                core.connection.on_lost(link.name, now)
                 return False
             events = _events(socket)
             may_send = link.has_frame and not (wire.is_full and not events & zmq.POLLOUT)
@@ -158,15 +160,20 @@ class Wires:
     def _is_lost(self, wire: _Wire) -> bool:
         return bool(_events(wire.monitor) & zmq.POLLIN)
 
-    def _take_the_rest(self, wire: _Wire, link: Link, now: float) -> None:
-        """What came before the loss is read first."""
+    def _take_in(self, wire: _Wire, link: Link, now: float) -> None:
+        """All that has come on a socket: it is read before its end is believed."""
         try:
             while not wire.socket.closed:
                 self._core.on_frame(link.name, wire.socket.recv_multipart(zmq.NOBLOCK)[0], now)
                 self._obey()
         except zmq.Again:
-            self._core.connection.on_lost(link.name, now)
-            self._obey()
+            pass  # that was all
+
+    def _sweep(self) -> None:
+        now = self._clock()
+        for name, wire in tuple(self._open.items()):
+            self._take_in(wire, self._core.connection.links[name], now)
+        self._core.connection.on_swept(now)
 
     def _obey(self) -> None:
         while self._core.has_effects:
@@ -176,6 +183,8 @@ class Wires:
                         self._dial(channel, endpoint)
                     case Hang(channel, farewell):
                         self._hang(channel, farewell, _LINGER_MS if farewell else 0)
+                    case Sweep():
+                        self._sweep()
                     case Tell():
                         _tell(effect)
                     case Run():

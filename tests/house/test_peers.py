@@ -187,8 +187,7 @@ def test_the_whole_run(tmp_path: Path) -> None:
     python = ROOT / ".venv" / "peers" / "bin" / "python"
     if not python.exists():
         pytest.skip("nats-py is not in .venv/peers; `python3 -m tools bench events` installs it")
-    plan = EventPlan(duration_s=0.1, subscribers=(1, 3), forms=events.FORMS, processes=2)
-    assert events.run(ROOT, tmp_path, plan) == 0
+    assert events.run(ROOT, tmp_path, (1, 3), 0.1) == 0
     result = json.loads((tmp_path / "events.json").read_text())
     assert {row["library"] for row in result["rows"]} == {"fdn", "nats-py"}
     assert all(row["events_per_s"] > 0 for row in result["rows"])

@@ -30,8 +30,9 @@ _CALIBRATIONS: Final = 2
 _COUNT_MAX: Final = 200_000  # events of one round
 
 
-def run(root: Path, out: Path, plan: EventPlan) -> int:
+def run(root: Path, out: Path, subscribers: tuple[int, ...], duration_s: float) -> int:
     """Measure, print the table, and write it beside the numbers into the folder `out`."""
+    plan = EventPlan(duration_s=duration_s, subscribers=subscribers, forms=FORMS)
     python = environment.ensure(root)
     with ours.contestant(plan.transport, plan.processes) as fdn, nats_peer.contestant(python, plan.processes) as peer:
         figures = measure({"fdn": fdn, "nats-py": peer}, plan)

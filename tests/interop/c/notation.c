@@ -277,8 +277,11 @@ static void write_one(FILE *stream, mp_reader *reader)
         fprintf(stream, "%.17g", head.number);
         break;
     case MP_STR:
-        notation_write_text(stream, head.octets);
-        break;
+        if (utf8_characters(head.octets) >= 0) {
+            notation_write_text(stream, head.octets);
+            break;
+        } /* else JSON has no way to write it */
+        /* fall through */
     case MP_BIN:
     case MP_EXT:
         fputs("{\"bin\": ", stream);

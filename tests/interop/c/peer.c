@@ -1,6 +1,5 @@
 /* Does what it is told, a JSON object a line on standard input, and says what happened, one a line on standard output.
  * The commands are described in ../README.md; ../node/peer.js has the same. */
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +7,7 @@
 
 #include "fdn.h"
 #include "notation.h"
+#include "peer.h"
 #include "wire.h"
 
 #define LINE_MAX_SIZE (1 << 20)
@@ -21,244 +21,12 @@ typedef struct command {
     uint64_t left, step;  /* items to read before the tester is asked; 0: all */
     mp_span items;        /* of the request stream, encoded one after the other */
     uint32_t item_count;
-    const struct handler *handler;
+    const handler *handler;
 } command;
-
-/* A call that we serve. */
-typedef struct {
-    const struct handler *handler;
-    int64_t n, sent, total;
-    bool held; /* an item is read and not yet sent on */
-} work;
-
-struct handler {
-    const char *name;
-    bool takes_stream;
-    void (*go_on)(fdn_call *call, work *work);
-    void (*over)(fdn_call *call, work *work); /* NULL: nothing to say */
-};
 
 static fdn *client;
 static command *commands;
 static uint64_t connecting; /* the command, until it is answered */
-
-/* --- what it says ------------------------------------------------------------------------------------------------ */
-
-/* {"KEY": VALUE, ...}: pairs of a key and a span of MessagePack, ended by NULL. */
-static void say(const char *key, ...)
-{
-    va_list more;
-    va_start(more, key);
-    for (const char *separator = "{"; key; separator = ", ", key = va_arg(more, const char *)) {
-        printf("%s\"%s\": ", separator, key);
-        notation_write(stdout, va_arg(more, mp_span));
-    }
-    va_end(more);
-    puts("}");
-}
-
-/* Encoded values that live until the next few of these. */
-static mp_writer *scratch(void)
-{
-    static mp_writer ring[8];
-    static unsigned turn;
-    mp_writer *writer = &ring[turn++ % 8];
-    writer->size = 0;
-    return writer;
-}
-
-static mp_span number(int64_t value)
-{
-    mp_writer *writer = scratch();
-    mp_int(writer, value);
-    return mp_written(writer);
-}
-
-static mp_span text(const char *value)
-{
-    mp_writer *writer = scratch();
-    mp_str(writer, value);
-    return mp_written(writer);
-}
-
-static mp_span text_of(mp_span octets)
-{
-    mp_writer *writer = scratch();
-    mp_text(writer, octets);
-    return mp_written(writer);
-}
-
-static mp_span truth(bool value)
-{
-    mp_writer *writer = scratch();
-    mp_bool(writer, value);
-    return mp_written(writer);
-}
-
-static mp_span failure(const char *code, const char *message)
-{
-    mp_writer *writer = scratch();
-    mp_map(writer, 2);
-    mp_str(writer, "code");
-    mp_str(writer, code);
-    mp_str(writer, "message");
-    mp_str(writer, message);
-    return mp_written(writer);
-}
-
-static const mp_span NOTHING = {0};
-
-static mp_span re(uint64_t id)
-{
-    return number((int64_t)id);
-}
-
-/* --- what `serve` can be told to do ------------------------------------------------------------------------------ */
-
-static int64_t integer_of(mp_span value)
-{
-    return (int64_t)mp_peek(value).integer;
-}
-
-static void finished(fdn_call *call)
-{
-    free(call->user);
-    call->user = NULL;
-}
-
-static void echo(fdn_call *call, work *work)
-{
-    (void)work;
-    finished(call);
-    fdn_reply(call, call->body);
-}
-
-static void note(fdn_call *call, work *work)
-{
-    (void)work;
-    say("noted", call->body, NULL);
-    finished(call);
-    fdn_reply(call, NOTHING);
-}
-
-static void out_of_stock(fdn_call *call, const char *format, mp_span what)
-{
-    char *name = NULL, *message = NULL;
-    size_t size;
-    FILE *stream = open_memstream(&name, &size);
-    mp_head head = mp_peek(what);
-    if (head.type == MP_STR)
-        fwrite(head.octets.at, 1, head.octets.size, stream);
-    else
-        notation_write(stream, what);
-    fclose(stream);
-    stream = open_memstream(&message, &size);
-    for (; *format; format++)
-        *format == '*' ? fputs(name, stream) : fputc(*format, stream);
-    fclose(stream);
-    finished(call);
-    fdn_fail(call, "out_of_stock", message, "order some");
-    free(name);
-    free(message);
-}
-
-static void fail(fdn_call *call, work *work)
-{
-    (void)work;
-    out_of_stock(call, "no * left", call->body);
-}
-
-static void headers(fdn_call *call, work *work)
-{
-    mp_writer *writer = scratch();
-    (void)work;
-    mp_map(writer, 3);
-    mp_str(writer, "headers");
-    mp_raw(writer, call->headers);
-    mp_str(writer, "origin");
-    mp_raw(writer, call->origin);
-    mp_str(writer, "deadline_ms");
-    mp_uint(writer, call->deadline_ms);
-    finished(call);
-    fdn_reply(call, mp_written(writer));
-}
-
-static void wait(fdn_call *call, work *work)
-{
-    (void)call;
-    (void)work;
-}
-
-static void wait_over(fdn_call *call, work *work)
-{
-    (void)work;
-    say("cancelled", text_of(call->to), NULL);
-}
-
-static void count_over(fdn_call *call, work *work)
-{
-    (void)call;
-    say("produced", number(work->sent), "stopped", truth(work->sent < work->n), NULL);
-}
-
-static bool send_numbers(fdn_call *call, work *work)
-{
-    for (; work->sent < work->n; work->sent++)
-        if (!fdn_item(call, number(work->sent)))
-            return false;
-    return true;
-}
-
-static void count(fdn_call *call, work *work)
-{
-    if (!send_numbers(call, work))
-        return;
-    count_over(call, work);
-    finished(call);
-    fdn_end(call);
-}
-
-static void break_off(fdn_call *call, work *work)
-{
-    if (send_numbers(call, work))
-        out_of_stock(call, "only * left", call->body);
-}
-
-static void sum(fdn_call *call, work *work)
-{
-    mp_span value;
-    fdn_taken taken;
-    while ((taken = fdn_take(call, &value)) == FDN_ITEM)
-        work->total += integer_of(value);
-    if (taken == FDN_NOTHING)
-        return;
-    int64_t total = work->total + work->n;
-    finished(call);
-    fdn_reply(call, number(total));
-}
-
-static void twice(fdn_call *call, work *work)
-{
-    mp_span value;
-    fdn_taken taken = FDN_ITEM;
-    do {
-        if (work->held && !fdn_item(call, number(2 * work->total)))
-            return;
-        taken = fdn_take(call, &value);
-        work->held = taken == FDN_ITEM;
-        work->total = integer_of(value);
-    } while (work->held);
-    if (taken == FDN_NOTHING)
-        return;
-    finished(call);
-    fdn_end(call);
-}
-
-static const struct handler HANDLERS[] = {
-    {"echo", false, echo, NULL},      {"note", false, note, NULL},          {"fail", false, fail, NULL},
-    {"headers", false, headers, NULL}, {"forever", false, wait, wait_over}, {"count", false, count, count_over},
-    {"break", false, break_off, NULL}, {"sum", true, sum, NULL},            {"double", true, twice, NULL},
-};
 
 /* --- what the client tells --------------------------------------------------------------------------------------- */
 
@@ -323,19 +91,8 @@ static void on_withdrawn(void *user, uint64_t id, mp_span failure)
 static void on_called(void *user, uint64_t service, fdn_call *call)
 {
     command *served = by_registration(service);
-    work *fresh = mp_room(sizeof *fresh);
     (void)user;
-    *fresh = (work){.handler = served->handler, .n = integer_of(call->body)};
-    call->user = fresh;
-    fresh->handler->go_on(call, fresh);
-}
-
-static void on_over(fdn_call *call)
-{
-    work *gone = call->user;
-    if (gone && gone->handler->over)
-        gone->handler->over(call, gone);
-    finished(call);
+    begin_work(call, served->handler);
 }
 
 static void done(command *asked)
@@ -394,8 +151,7 @@ static void send_on(command *asked)
 static void on_arrived(fdn_call *call)
 {
     if (call->served) {
-        if (call->user)
-            ((work *)call->user)->handler->go_on(call, call->user);
+        go_on_with(call);
         return;
     }
     command *asked = call->user;
@@ -405,16 +161,16 @@ static void on_arrived(fdn_call *call)
 
 static void on_room(fdn_call *call)
 {
-    if (!call->served)
+    if (call->served)
+        go_on_with(call);
+    else
         send_on(call->user);
-    else if (call->user)
-        ((work *)call->user)->handler->go_on(call, call->user);
 }
 
 static const fdn_handlers CLIENT_HANDLERS = {
     .connected = on_connected, .unreachable = on_unreachable, .lost = on_lost,       .event = on_event,
     .called = on_called,       .withdrawn = on_withdrawn,     .arrived = on_arrived, .room = on_room,
-    .over = on_over,
+    .over = drop_work,
 };
 
 /* --- the commands ------------------------------------------------------------------------------------------------ */
@@ -506,9 +262,11 @@ static mp_span options_of(mp_span line)
 static void register_command(mp_span line, command *asked, bool serves)
 {
     char *to = text_at(line, "to", ""), *as = text_at(line, "as", "");
-    for (size_t i = 0; i < sizeof HANDLERS / sizeof *HANDLERS; i++)
-        if (strcmp(HANDLERS[i].name, as) == 0)
-            asked->handler = &HANDLERS[i];
+    asked->handler = serves ? find_handler(as) : NULL;
+    if (serves && asked->handler == NULL) {
+        say("re", re(asked->id), "error", failure("bad_request", "it cannot be told to do that"), NULL);
+        return;
+    }
     asked->kind = serves ? SERVICE : SUBSCRIPTION;
     asked->call = serves ? fdn_serve(client, to, asked->handler->takes_stream, options_of(line))
                          : fdn_subscribe(client, to, options_of(line));

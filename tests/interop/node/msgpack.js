@@ -190,8 +190,15 @@ class Writer {
       this.header(value.length, { small: 0x90, limit: 16, next: 0xdc });
       for (const item of value) this.value(item);
     } else if (value instanceof Raw) this.raw(value.bytes);
-    else if (value instanceof NotText || value instanceof Extension) {
-      throw new TypeError(`${value.constructor.name} is only ever received`);
+    else if (value instanceof NotText) {
+      this.header(value.bytes.length, { small: 0xa0, limit: 32, first: 0xd9, next: 0xda });
+      this.raw(value.bytes);
+    } else if (value instanceof Extension) {
+      const fixed = [1, 2, 4, 8, 16].indexOf(value.bytes.length);
+      if (fixed >= 0) this.octet(0xd4 + fixed);
+      else this.header(value.bytes.length, { small: 0, limit: 0, first: 0xc7, next: 0xc8 });
+      this.octet(value.type);
+      this.raw(value.bytes);
     } else {
       const items = value instanceof Map ? [...value] : Object.entries(value).filter(([, item]) => item !== undefined);
       this.header(items.length, { small: 0x80, limit: 16, next: 0xde });

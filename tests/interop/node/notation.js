@@ -1,6 +1,8 @@
 // Values as JSON writes them, in the notation of vectors.json: {"bin": hex}, {"map": [[key, value], ...]} and
 // {"int": decimal} for what JSON has not.
 
+import { Extension, NotText } from "./msgpack.js";
+
 /** From JSON to what the client takes. */
 export function read(json) {
   if (Array.isArray(json)) return json.map(read);
@@ -20,6 +22,7 @@ export function read(json) {
 /** From what the client gives to JSON. */
 export function write(value) {
   if (typeof value === "bigint") return { int: String(value) };
+  if (value instanceof NotText || value instanceof Extension) return write(value.bytes);
   if (value instanceof Uint8Array) return { bin: Buffer.from(value).toString("hex") };
   if (value instanceof Map) return { map: [...value].map(([key, item]) => [write(key), write(item)]) };
   if (Array.isArray(value)) return value.map(write);

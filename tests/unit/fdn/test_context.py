@@ -1,22 +1,29 @@
 import asyncio
 import contextvars
+from typing import Any
 
 import msgspec
 import pytest
 
 from fdn.context import (
     DEADLINE_S_MAX,
+    HEADERS_BYTES_MAX,
     Context,
     Scope,
+    current_meta,
     current_scope,
     deadline,
+    headers,
     new_span,
     new_trace,
     pack_trace,
     scope_var,
+    unpack_headers,
     unpack_trace,
 )
+from fdn.errors import BadRequest
 from tests.unit.fdn.harness import virtual
+from transports.wire.envelope import MetaKey
 
 
 @virtual
@@ -94,3 +101,60 @@ async def test_what_is_left_of_a_context():
     assert context.remaining_s() == pytest.approx(2.0)
     await asyncio.sleep(3.0)
     assert context.remaining_s() == pytest.approx(-1.0)
+
+
+def test_headers_add_to_those_outside_and_leave_with_the_block():
+    with headers({"tenant": "a", "locale": "de"}):
+        with headers({"tenant": "b", "job": "7"}):
+            scope = current_scope()
+            assert scope is not None
+            assert scope.headers == {"tenant": "b", "locale": "de", "job": "7"}
+            assert current_meta()[MetaKey.HEADERS] == scope.headers
+        scope = current_scope()
+        assert scope is not None
+        assert scope.headers == {"tenant": "a", "locale": "de"}
+    assert current_scope() is None
+    assert MetaKey.HEADERS not in current_meta()
+
+
+@virtual
+async def test_headers_keep_deadline_and_trace_and_they_keep_the_headers():
+    token = scope_var.set(Scope(b"t" * 16, b"s" * 8))
+    with headers({"a": "1"}), deadline(1.0), headers({"b": "2"}):
+        scope = current_scope()
+        assert scope is not None
+        assert (scope.trace_id, scope.headers) == (b"t" * 16, {"a": "1", "b": "2"})
+        assert scope.deadline_at == asyncio.get_running_loop().time() + 1.0
+        assert current_meta()[MetaKey.TRACE][0] == b"t" * 16
+    scope_var.reset(token)
+
+
+@pytest.mark.parametrize("wrong", [{"a": 1}, {1: "a"}, {"a": None}, {"a": b"b"}, {"a": "\ud800"}, {"\ud800": "a"}])
+def test_headers_are_text(wrong: Any):
+    with pytest.raises(BadRequest, match="header"), headers(wrong):
+        raise AssertionError
+    assert current_scope() is None
+
+
+def test_headers_have_a_bound_in_bytes_over_all():
+    with headers({"a": "x" * (HEADERS_BYTES_MAX - 1)}):
+        with pytest.raises(BadRequest, match=f"headers of {HEADERS_BYTES_MAX + 1} bytes; at most"), headers({"b": ""}):
+            raise AssertionError
+        with headers({"a": "short"}), headers({"b": "ä" * 4000}):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("packed", "unpacked"),
+    [
+        ({"a": "b"}, {"a": "b"}),
+        ({}, None),
+        (None, None),
+        ([["a", "b"]], None),
+        ({"a": 1}, None),
+        ({1: "a"}, None),
+        ({"a": "x" * HEADERS_BYTES_MAX}, None),
+    ],
+)
+def test_headers_off_the_wire(packed: Any, unpacked: Any):
+    assert unpack_headers(packed) == unpacked

@@ -1,4 +1,6 @@
 import json
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -44,9 +46,11 @@ def test_watching_shows_each_change_once(
 def test_a_row_that_is_gone_is_told(
     three: FakeCluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    offers = [{"service": "math", "node": node, "state": "serving", "methods": []} for node in ("n1", "n2")]
+    offers: list[dict[str, Any]] = [
+        {"service": "math", "node": node, "state": "serving", "methods": []} for node in ("n1", "n2")
+    ]
     three.answers["fdn.node.services"] = lambda me, payload: list(offers)
-    steps = iter([offers.pop, three.members.clear])
+    steps: Iterator[Callable[[], object]] = iter([offers.pop, three.members.clear])
     monkeypatch.setattr("fdn.cli.watching.time.sleep", lambda seconds: next(steps)())
     assert run(["service", "ls", "--watch", "-o", "ndjson"]) == 3
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -62,7 +66,7 @@ def test_an_empty_list_is_shown_once(
     three: FakeCluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     three.answers["fdn.node.services"] = lambda me, payload: []
-    steps = iter([lambda: None, three.members.clear])
+    steps: Iterator[Callable[[], object]] = iter([lambda: None, three.members.clear])
     monkeypatch.setattr("fdn.cli.watching.time.sleep", lambda seconds: next(steps)())
     assert run(["service", "ls", "--watch"]) == 3
     assert capsys.readouterr().out.split() == ["SERVICE", "NODE", "STATE", "VERSION", "METHODS"]

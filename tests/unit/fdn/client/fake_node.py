@@ -101,15 +101,15 @@ class FakeNode:
         self.wait(lambda: len(self.said_by_client(channel, kind)) >= count)
         return self.said_by_client(channel, kind)[count - 1]
 
-    def close(self) -> None:
-        """As if it were killed: no goodbye."""
+    def close(self, linger_ms: int = 0) -> None:
+        """As if it were killed: no goodbye; what was sent before has so long to go out."""
         if self._closed:
             return
         self._closed = True
         self._wake.send(b"")
         self._thread.join(20)
         for socket in (*self._sockets.values(), self._wake, self._woken):
-            socket.close(0)
+            socket.close(linger_ms)
         self._context.term()
 
     def _run(self) -> None:

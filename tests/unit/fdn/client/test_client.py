@@ -282,9 +282,9 @@ def test_what_it_serves(node: FakeNode):
     async def main() -> None:
         async with fdn.Client(node.endpoint) as client:
             services = {}
-            for name, handler in {
-                "upper": upper, "lower": lambda text: text.lower(), "generate": generate, "plain": plain, "total": total, "stuck": stuck
-            }.items():  # fmt: skip
+            handlers: dict[str, Callable[..., Any]] = {"upper": upper, "lower": lambda text: text.lower()}
+            handlers |= {"generate": generate, "plain": plain, "total": total, "stuck": stuck}
+            for name, handler in handlers.items():
                 services[name] = await client.serve(name, handler, version="1")
             node.say(
                 "data",
@@ -307,7 +307,7 @@ def test_what_it_serves(node: FakeNode):
             node.say("data", [CALL, "upper", 30, 0, None, None])
             assert (await hears(node, "data", ERROR))[5]["traceback"]
             node.say("data", [CALL, "stuck", 31, 0, None, None])
-            while not services["stuck"].running:
+            while not services["stuck"].running:  # noqa: ASYNC110 - it tells nobody
                 await asyncio.sleep(0.001)
             node.say("data", [CANCEL, "", 31, 0, None, None])
             await stopped.wait()
@@ -341,7 +341,7 @@ def test_handlers_that_run_are_cancelled_at_the_end(node: FakeNode):
         async with fdn.Client(node.endpoint) as client:
             service = await client.serve("stuck", stuck)
             node.say("data", [CALL, "stuck", 1, 0, None, None])
-            while not service.running:
+            while not service.running:  # noqa: ASYNC110 - it tells nobody
                 await asyncio.sleep(0.001)
             await asyncio.sleep(0)
         assert stopped == [1]
@@ -358,7 +358,7 @@ def test_another_node_when_its_own_is_gone(node: FakeNode, caplog: pytest.LogCap
             async with fdn.Client(node.endpoint) as client:
                 subscription = await client.subscribe("a")
                 await client.serve("x", lambda: 5)
-                while not client._core.connection.addresses.remembered:
+                while not client._core.connection.addresses.remembered:  # noqa: ASYNC110 - it tells nobody
                     await asyncio.sleep(0.001)
                 node.answer = lambda channel, envelope: []
                 lost, again = (asyncio.create_task(client.call("y", 1, retry=retry)) for retry in (0, 1))
@@ -457,7 +457,7 @@ def test_a_forked_child_makes_its_own(node: FakeNode):
                     status = 0 if "before a fork" in str(error) else 2
                 finally:
                     os._exit(status)
-            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0  # noqa: ASYNC222
             assert await client.call("x", 3) == 3
 
     run(main)

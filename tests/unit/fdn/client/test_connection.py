@@ -7,6 +7,7 @@ import pytest
 import fdn
 from fdn.client.codec import Kind
 from fdn.client.connection import Dial, Hang, Phase, Tell
+from fdn.client.pending import Pending
 from tests.unit.fdn.client.virtual import ENDPOINTS, World, welcome
 
 REFUSED, BYE, CREDIT = 3, 4, 16
@@ -122,6 +123,7 @@ def test_a_connection_that_does_not_last_is_followed_by_a_pause():
     world = World()
     world.connect()
     world.hear("coordination", (BYE, "", 0, 0, None, {"reason": "too many"}))
+    world.settle()
     assert world.core.connection.phase is Phase.WAITING
     assert world.dialled() == []
     deadline = world.core.next_deadline()
@@ -196,8 +198,49 @@ def test_goodbye_is_said_where_we_were_let_in():
 def test_what_comes_behind_a_goodbye_is_not_believed():
     world = World()
     world.connect("data")
-    world.hear("data", (BYE, "", 0, 0, None, {}), (6, "", 1, 0, None, "ghost"), welcome())
+    world.hear("data", (BYE, "", 0, 0, None, {}), welcome())
+    world.settle()
     assert not world.links["data"].dialled
+
+
+def test_after_a_goodbye_on_one_channel_answers_on_another_get_a_moment():
+    world = World("tcp://n1:1", "tcp://n2:1")
+    world.connect("data")
+    world.pass_time(5.0)
+    calls = [Pending("x", "data", number, world.now + 5.0) for number in (1, 2)]
+    for call in calls:
+        world.core.call(call, b"\xc0")
+    world.sent("data")
+    world.hear("coordination", (BYE, "", 0, 0, None, {}))
+    world.settle()
+    assert world.core.connection.phase is Phase.LEAVING
+    world.hear("data", (Kind.REPLY, "", 1, 0, None, "in time"))
+    assert world.core.next_deadline() == world.now + 0.25
+    world.pass_time(0.25)
+    assert calls[0].result() == "in time"
+    assert "is stopping before it answered x" in str(calls[1].error)
+    assert ("coordination", "tcp://n2:1") in world.dialled()
+
+
+def test_when_the_awaited_channel_ends_too_there_is_nothing_to_wait_for():
+    world = World()
+    world.connect("data")
+    world.pass_time(5.0)
+    call = Pending("x", "data", 1, world.now + 5.0)
+    world.core.call(call, b"\xc0")
+    world.sent("data")
+    world.hear("coordination", (BYE, "", 0, 0, None, {}))
+    world.lose("data")
+    assert call.over
+
+
+def test_without_anything_under_way_a_goodbye_is_the_end_at_once():
+    world = World("tcp://n1:1", "tcp://n2:1")
+    world.connect("data")
+    world.pass_time(5.0)
+    world.hear("coordination", (BYE, "", 0, 0, None, {}))
+    world.settle()
+    assert ("coordination", "tcp://n2:1") in world.dialled()
 
 
 def test_a_frame_that_was_not_taken_is_the_next_one_again_but_not_on_another_connection():

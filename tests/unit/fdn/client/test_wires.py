@@ -91,7 +91,7 @@ def test_what_came_before_the_end_is_read_before_the_end_is_believed(hand: Hand,
     call = hand.call("answer me")
     hand.wires.push()
     node.hears("data", 5)
-    node.close()
+    node.close(linger_ms=5000)
     hand.pump_until(lambda: call.over)
     assert call.result() == "answer me"
     hand.pump_until(lambda: hand.core.connection.phase.name == "IDLE")
@@ -140,9 +140,6 @@ def test_closing_twice_and_dropping_without_closing(node: FakeNode):
 def test_a_flood_leaves_a_turn_to_others(hand: Hand, node: FakeNode):
     hand.connect()
     node.answer = lambda channel, envelope: [[6, "", 0, 0, None, None]] * 900 if envelope[0] == 5 else []
-    hand.call(None)
-    hand.wires.push()
-    node.hears("data", 5)
     heard: list[int] = []
     on_frame = hand.core.on_frame
 
@@ -151,6 +148,9 @@ def test_a_flood_leaves_a_turn_to_others(hand: Hand, node: FakeNode):
         on_frame(channel, frame, now)
 
     hand.core.on_frame = counting  # type: ignore[method-assign]
+    hand.call(None)
+    hand.wires.push()
+    node.hears("data", 5)
     most = 0
     give_up_at = time.monotonic() + 20
     while len(heard) < 900:

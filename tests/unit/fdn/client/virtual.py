@@ -7,7 +7,7 @@ from typing import Any
 import msgpack
 
 from fdn.client.codec import Received, decode
-from fdn.client.connection import Dial, Hang
+from fdn.client.connection import Dial, Hang, Sweep
 from fdn.client.core import Core, Effect
 from fdn.client.signals import Wait
 from fdn.client.verbs import Verbs
@@ -53,7 +53,8 @@ class World:
 
     def effects(self, *kinds: type) -> list[Effect]:
         """What the core wants now."""
-        return [effect for effect in self.core.take_effects() if not kinds or isinstance(effect, kinds)]
+        found = [effect for effect in self.core.take_effects() if not isinstance(effect, Sweep)]
+        return [effect for effect in found if not kinds or isinstance(effect, kinds)]
 
     def dialled(self) -> list[tuple[str, str]]:
         return [(effect.channel, effect.endpoint) for effect in self.effects(Dial) if isinstance(effect, Dial)]
@@ -73,10 +74,16 @@ class World:
     def lose(self, channel: str) -> None:
         """The connection ends."""
         self.core.connection.on_lost(channel, self.now)
+        self.settle()
+
+    def settle(self) -> None:
+        """What was to be swept is: nothing else had come."""
+        self.core.tick(self.now)
+        self.core.connection.on_swept(self.now)
 
     def pass_time(self, seconds: float) -> None:
         self.now += seconds
-        self.core.tick(self.now)
+        self.settle()
 
     def connect(self, *channels: str, credit: tuple[int, int] = (0, 0)) -> None:
         """Until these are ready, coordination among them; nothing of it is left in `effects` and `sent`."""

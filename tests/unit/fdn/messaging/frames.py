@@ -74,8 +74,9 @@ class StreamClient:
 
     async def serve(self, name: str, number: int, wanted: Any = None) -> Envelope:
         """Say SUBSCRIBE; returns the answer."""
+        before = len(self.of(number, Kind.REPLY, Kind.ERROR))
         self.say(Kind.SUBSCRIBE, number, wanted, to=name)
-        await until(lambda: self.of(number, Kind.REPLY, Kind.ERROR))
+        await until(lambda: len(self.of(number, Kind.REPLY, Kind.ERROR)) > before)
         return self.of(number, Kind.REPLY, Kind.ERROR)[-1]
 
     def of(self, number: int, *kinds: Kind) -> list[Envelope]:

@@ -13,7 +13,10 @@ import fdn
 from fdn.context import scope_var
 from fdn.messaging.dispatch import scope_of
 from tests.unit.fdn.harness import Mallory, Recorder, World, body, until, virtual
+from tests.unit.fdn.messaging.streaming import Streams
+from tests.unit.fdn.messaging.streaming import app as streaming_app
 from transports.channel import Channel
+from transports.transport import EventKind
 from transports.wire.envelope import Envelope, Kind, MetaKey
 from transports.wire.handshake import Identity
 
@@ -452,3 +455,164 @@ def test_ten_thousand_casts_are_dispatched_while_the_log_stays_quiet(caplog: pyt
     asyncio.run(main())
     assert got == list(range(10_000))
     assert not caplog.records
+
+
+# -- streams, of a caller that says what it likes
+
+
+def said_to(mallory: Mallory, number: int, *kinds: Kind) -> list[Envelope]:
+    return [e for e in mallory.heard["data"].envelopes if e.id == number and e.kind in (kinds or tuple(Kind))]
+
+
+def values(envelopes: list[Envelope]) -> list[Any]:
+    return [msgspec.msgpack.decode(e.body) for e in envelopes]
+
+
+def ask(line: Any, target: str, number: int, payload: Any = None, deadline_ms: int = 100_000, **meta: Any) -> None:
+    packed: dict[int, Any] = {int(MetaKey[key.upper()]): value for key, value in meta.items()}
+    line.connection.send(Envelope(Kind.CALL, target, number, deadline_ms, packed, body(payload)))
+
+
+@virtual
+async def test_a_streamed_reply_keeps_to_the_callers_window():
+    streams = Streams()
+    async with World() as world:
+        first = await world.start("n1", streaming_app(streams))
+        mallory, line = await member(world, first)
+        ask(line, "s.forever", 7, window=[3, 1000])
+        ask(line, "s.big", 8, [100, 50], window=[1000, 104])
+        ask(line, "s.count", 9, 700)  # no window: as fast as the connection takes it
+        ask(line, "s.forever", 10, window=[0, 1000])
+        await until(lambda: said_to(mallory, 9, Kind.END))
+        await asyncio.sleep(0.1)
+        assert values(said_to(mallory, 7, Kind.ITEM)) == [0, 1, 2]
+        assert len(said_to(mallory, 8, Kind.ITEM)) == 2  # each 52 bytes
+        assert values(said_to(mallory, 9, Kind.ITEM)) == list(range(700))
+        assert said_to(mallory, 10) == []
+        for granted in (None, "text", [5], (2, 1000), (4, 1000), (4, 0)):
+            line.connection.send_exempt(Envelope(Kind.CREDIT, "reply", 7, 0, None, body(granted)))
+        await until(lambda: len(said_to(mallory, 7, Kind.ITEM)) == 4)
+        for number in (7, 8, 10):
+            line.connection.send_exempt(Envelope(Kind.CANCEL, "", number))
+            line.connection.send_exempt(Envelope(Kind.CANCEL, "", number))
+        await until(lambda: first._dispatcher.stats().running == 0)
+        assert streams.log == ["closed", "closed"]
+        assert first._dispatcher.stats().cancelled == 3
+        await asyncio.sleep(0.1)
+        assert said_to(mallory, 7, Kind.END, Kind.ERROR) == []
+        assert first._data.stats().handler_faults == 0
+
+
+@virtual
+async def test_a_request_stream_past_its_credit_is_refused_counted_and_cancelled():
+    streams = Streams()
+    async with World() as world:
+        first = await world.start("n1", streaming_app(streams), calls={"stream_window_items": 4})
+        mallory, line = await member(world, first)
+        ask(line, "s.sum", 7, request_stream=True)
+        await until(lambda: said_to(mallory, 7, Kind.CREDIT))
+        assert values(said_to(mallory, 7, Kind.CREDIT))[0][0] == 4
+        for number in range(100):
+            line.connection.send(Envelope(Kind.ITEM, "request", 7, 0, None, body(number)))
+        line.connection.send(Envelope(Kind.END, "request", 7))
+        await until(lambda: said_to(mallory, 7, Kind.ERROR))
+        await until(lambda: first._dispatcher.stats().running == 0)
+        assert streams.log == ["begun", "CancelledError"]
+        assert values(said_to(mallory, 7, Kind.ERROR))[0]["code"] == "bad_request"
+        assert len(said_to(mallory, 7, Kind.ERROR, Kind.REPLY)) == 1
+        assert first._dispatcher.stats().overruns == 1
+
+
+@virtual
+async def test_the_end_of_a_request_stream_may_be_an_error():
+    streams = Streams()
+    async with World() as world:
+        first = await world.start("n1", streaming_app(streams))
+        mallory, line = await member(world, first)
+        for number, error in enumerate(({"code": "denied", "message": "mine"}, "text", [1]), start=7):
+            ask(line, "s.sum", number, request_stream=True)
+            await until(lambda number=number: said_to(mallory, number, Kind.CREDIT))  # type: ignore[misc]
+            line.connection.send(Envelope(Kind.ITEM, "request", number, 0, None, body(1)))
+            line.connection.send(Envelope(Kind.END, "request", number, 0, None, body(error)))
+            await until(lambda number=number: said_to(mallory, number, Kind.ERROR))  # type: ignore[misc]
+        assert streams.log == ["begun", "Denied", "begun", "RemoteError", "begun", "RemoteError"]
+        assert values(said_to(mallory, 7, Kind.ERROR))[0]["message"] == "mine"
+
+
+@virtual
+async def test_items_and_credit_for_what_takes_none_are_ignored():
+    recorder = Recorder()
+    async with World() as world:
+        first = await world.start("n1", app(r=recorder))
+        mallory, line = await member(world, first)
+        ask(line, "r.wait", 7, 0.2)
+        ask(line, "r.wait", 8, 0.2, request_stream=False)
+        for number in (7, 8, 1000):
+            for kind, to in ((Kind.ITEM, "request"), (Kind.END, "request"), (Kind.CREDIT, "reply")):
+                line.connection.send(Envelope(kind, to, number, 0, None, body((5, 5))))
+        await until(lambda: said_to(mallory, 7, Kind.REPLY) and said_to(mallory, 8, Kind.REPLY))
+        ask(line, "r.wait", 9, 0.2, request_stream=True)
+        await until(lambda: said_to(mallory, 9, Kind.ERROR))
+        assert "takes no request stream" in values(said_to(mallory, 9, Kind.ERROR))[0]["message"]
+        assert first._data.stats().handler_faults == 0
+
+
+@virtual
+async def test_a_cast_to_what_has_streams_is_a_failed_cast(caplog: pytest.LogCaptureFixture):
+    streams = Streams()
+    async with World() as world:
+        first, second = await world.cluster(2, streaming_app(streams))
+        for target in ("s.forever@n1", "s.sum@n1"):
+            await second.cast(target)
+        await until(lambda: first._dispatcher.stats().failed == 2)
+        assert "it has streams, and so needs a call" in caplog.text
+        assert streams.log == []
+
+
+@virtual
+@pytest.mark.parametrize("target", ["s.forever", "s.guarded", "s.sum", "s.quiet"])
+async def test_when_the_way_back_is_lost_the_stream_ends_on_both_sides(target: str):
+    streams = Streams()
+    async with World() as world:
+        first = await world.start("n1", streaming_app(streams))
+        mallory, line = await member(world, first)
+        sums = {"request_stream": True} if target == "s.sum" else {}
+        ask(line, target, 7, 100.0 if target == "s.quiet" else None, window=[4, 1000], **sums)
+        await until(lambda: first._dispatcher.stats().running == 1)
+        link = first._data._links[mallory.node, Channel.DATA]
+        await until(lambda: link.connection is not None)
+        await asyncio.sleep(0.1)
+        link._lost(EventKind.CLOSED, "torn")
+        await until(lambda: first._dispatcher.stats().running == 0)
+        assert streams.log[-1] in ("closed", "CancelledError")
+        await until(lambda: said_to(mallory, 7, Kind.ERROR))  # on a new connection
+        assert values(said_to(mallory, 7, Kind.ERROR))[0]["code"] == "unreachable"
+        assert len(said_to(mallory, 7, Kind.ERROR, Kind.END)) == 1
+
+
+@virtual
+async def test_a_cleanup_that_awaits_is_not_cancelled_twice():
+    streams = Streams()
+    async with World() as world:
+        first = await world.start("n1", streaming_app(streams))
+        _, line = await member(world, first)
+        ask(line, "s.tidy", 7, window=[4, 1000])
+        await until(lambda: first._dispatcher.stats().running == 1)
+        await asyncio.sleep(0.1)
+        for _ in range(3):
+            line.connection.send_exempt(Envelope(Kind.CANCEL, "", 7))
+            await asyncio.sleep(0.1)
+        await until(lambda: streams.log == ["cleaning", "clean"])
+        assert first._dispatcher.stats().cancelled == 1
+
+
+@virtual
+async def test_a_stream_of_one_who_lets_nobody_answer_is_refused():
+    streams = Streams()
+    async with World() as world:
+        first = await world.start("n1", streaming_app(streams))
+        line = await Mallory(world).dial(first)  # it says of no address where it listens
+        ask(line, "s.forever", 7, window=[4, 1000])
+        await until(lambda: first._data.stats().unanswerable == 1)
+        assert first._dispatcher.stats().running == 0
+        assert streams.made == 0

@@ -231,12 +231,15 @@ async def test_a_client_without_a_window_gets_the_stream_as_it_comes():
             number = client.ask(target, payload)
             await until(lambda number=number: client.of(number, Kind.END, Kind.REPLY, Kind.ERROR))  # type: ignore[misc]
             assert client.values(number) == list(range(items))
-            assert client.of(number)[-1].kind == {
-                "s.one": Kind.REPLY,
-                "s.fails": Kind.END if items else Kind.ERROR,
-                "s.none": Kind.ERROR,
-                "s.nothing": Kind.END,
-            }[target]
+            assert (
+                client.of(number)[-1].kind
+                == {
+                    "s.one": Kind.REPLY,
+                    "s.fails": Kind.END if items else Kind.ERROR,
+                    "s.none": Kind.ERROR,
+                    "s.nothing": Kind.END,
+                }[target]
+            )
         assert no_streams_left(first, second)
 
 

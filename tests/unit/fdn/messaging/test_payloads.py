@@ -1,4 +1,6 @@
+import collections.abc
 import dataclasses
+import typing
 from typing import Annotated, Any
 
 import msgspec
@@ -202,3 +204,46 @@ def test_the_hot_path_has_its_decoder():
     signature: Signature = signature_of("f", f)
     assert signature.single is not None
     assert signature.single.decode(raw({"id": 1})) == Order(1)
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        collections.abc.AsyncIterator[int],
+        collections.abc.AsyncIterable[int],
+        typing.AsyncIterator[int],
+        collections.abc.AsyncIterator,
+        collections.abc.AsyncIterator[Any],
+    ],
+)
+def test_the_request_stream_takes_no_part_and_its_items_have_a_type(annotation: Any):
+    async def f(n: int, items: Any, context: Context) -> None: ...
+
+    f.__annotations__["items"] = annotation
+    signature = signature_of("f", f)
+    assert (signature.stream_name, signature.context_name) == ("items", "context")
+    assert signature.arguments(raw(5)) == (5,)
+    if "int" in str(annotation):
+        with pytest.raises(BadRequest):
+            decode(raw("text"), signature.stream_decoder)
+    else:
+        assert decode(raw("text"), signature.stream_decoder) == "text"
+
+
+def test_a_request_stream_may_stand_anywhere_and_there_is_one():
+    async def first(items: collections.abc.AsyncIterator[int], a: int, b: int) -> Any:
+        return items, a, b
+
+    signature = signature_of("f", first)
+    coroutine = signature.adapt(first)(*signature.arguments(raw([1, 2])), items="them")
+    with pytest.raises(StopIteration) as returned:
+        coroutine.send(None)
+    assert returned.value.value == ("them", 1, 2)
+
+    async def two(a: collections.abc.AsyncIterator[int], b: collections.abc.AsyncIterator[int]) -> None: ...
+
+    async def positional(items: collections.abc.AsyncIterator[int], /) -> None: ...
+
+    for function, why in ((two, "takes 2 request streams"), (positional, "cannot be given by keyword")):
+        with pytest.raises(ConfigError, match=why):
+            signature_of("f", function)

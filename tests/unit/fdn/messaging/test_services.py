@@ -54,6 +54,41 @@ def test_a_function_is_called_by_the_services_name_alone():
     assert list(service.methods) == ["who"]
 
 
+def test_what_has_streams_is_told_apart():
+    class Streams:
+        async def gives(self, n: int) -> AsyncIterator[int]:
+            yield n
+
+        async def takes(self, items: AsyncIterator[int]) -> int:
+            return 0
+
+        async def both(self, items: AsyncIterator[int]) -> AsyncIterator[int]:
+            async for item in items:
+                yield item
+
+        async def neither(self, n: int) -> int:
+            return n
+
+    methods = make(Streams, threads=2).methods
+    assert {name: (m.is_stream, m.has_streams, m.plain, m.inline) for name, m in methods.items()} == {
+        "s.gives": (True, True, False, False),
+        "s.takes": (False, True, False, False),
+        "s.both": (True, True, False, False),
+        "s.neither": (False, False, True, False),
+    }
+
+
+def test_what_is_relayed_never_runs_itself():
+    async def stands_in(body: Any) -> None:
+        raise AssertionError
+
+    async def relay(job: Any) -> None: ...
+
+    (method,) = make(stands_in, relay=relay).methods.values()
+    assert method.relay is relay
+    assert method.fast_decode is None
+
+
 def test_threads_take_plain_functions_off_the_loop():
     service = make(Math, threads=2)
     assert not service.methods["s.add"].inline

@@ -22,6 +22,7 @@ class Desk:
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, Envelope]] = []
+        self.channels: list[Channel] = []
         self.reachable = True
         self.requests = ControlRequests("me-id", asyncio.get_running_loop(), 2**64 - 2, self._send)
         self.listener = FakeListener()
@@ -45,6 +46,7 @@ class Desk:
 
     def _send(self, node: str, envelope: Envelope, channel: Channel) -> bool:
         self.sent.append((node, envelope))
+        self.channels.append(channel)
         return self.reachable
 
 
@@ -62,6 +64,17 @@ async def test_a_request_and_its_reply():
     desk.requests.on_envelope(desk.session(), Envelope(Kind.REPLY, id=call.id, body=body(["pong"])))
     assert await asking == ["pong"]
     assert desk.requests._pending == {}
+
+
+@virtual
+async def test_a_request_may_go_by_gossip():
+    desk = Desk()
+    with pytest.raises(DeadlineExceeded):
+        await desk.requests.request("n1-id", "fdn.ping", None, 1.0, Channel.GOSSIP)
+    desk.reachable = False
+    with pytest.raises(Unreachable, match="no gossip link"):
+        await desk.requests.request("n1-id", "fdn.ping", None, 1.0, Channel.GOSSIP)
+    assert desk.channels == [Channel.GOSSIP] * 2
 
 
 @virtual

@@ -1,5 +1,6 @@
 import asyncio
 import threading
+from collections.abc import AsyncIterator
 
 from fdn.runtime.inspection import loop_state, source_lines, thread_stacks
 from tests.unit.fdn.harness import virtual
@@ -52,7 +53,7 @@ async def test_tasks_show_the_whole_way_to_what_they_wait_for():
 
 @virtual
 async def test_a_task_that_has_not_begun_and_generators():
-    async def items():  # type: ignore[no-untyped-def]
+    async def items() -> AsyncIterator[object]:
         yield await asyncio.get_running_loop().create_future()
 
     async def reads() -> None:

@@ -1,6 +1,10 @@
 """The blocking client against a stand-in for a node that says what a test wants; loopback, ephemeral ports."""
 
+import gc
 import os
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -8,9 +12,28 @@ from typing import Any
 import pytest
 
 import fdn
+from fdn.client.inbox import ClientEvent
 from fdn.errors import to_wire
 from fdn.sync import Client
-from tests.unit.fdn.client.fake_node import BYE, CALL, CAST, ERROR, REFUSED, REPLY, WELCOME, FakeNode
+from tests.unit.fdn.client.fake_node import (
+    BYE,
+    CALL,
+    CANCEL,
+    CAST,
+    CREDIT,
+    END,
+    ERROR,
+    EVENT,
+    ITEM,
+    REFUSED,
+    REPLY,
+    SUBSCRIBE,
+    UNSUBSCRIBE,
+    WELCOME,
+    FakeNode,
+)
+
+pytestmark = pytest.mark.timeout(30)
 
 
 @pytest.fixture
@@ -220,3 +243,241 @@ def test_a_forked_child_makes_its_own(node: FakeNode):
                 os._exit(status)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         assert made.call("x", 3) == 3
+
+
+# -- threads
+
+
+def test_many_threads_share_one_connection(node: FakeNode):
+    wrong: list[Any] = []
+
+    def work(number: int) -> None:
+        wrong.extend(n for n in range(100) if made.call("x", [number, n]) != [number, n])
+
+    with client(node) as made:
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(16)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(20)
+    assert wrong == []
+    assert node.kinds("data").count(1) == 1
+
+
+def test_closing_from_another_thread_wakes_who_waits(node: FakeNode):
+    node.answer = lambda channel, envelope: []
+    made = client(node)
+
+    def close_soon() -> None:
+        node.hears("data", CALL)
+        made.close()
+
+    closer = threading.Thread(target=close_soon)
+    closer.start()
+    with pytest.raises(fdn.Error, match="closed meanwhile"):
+        made.call("x")
+    closer.join(20)
+    assert not [thread for thread in threading.enumerate() if thread.name == f"fdn-{made.id}"]
+
+
+def test_ctrl_c_interrupts_a_wait_and_cancels(node: FakeNode):
+    node.answer = lambda channel, envelope: []
+
+    def interrupt() -> None:
+        node.hears("data", CALL)
+        os.kill(os.getpid(), signal.SIGINT)  # to the process, as the terminal does
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with client(node) as made:
+            thread = threading.Thread(target=interrupt)
+            thread.start()
+            with pytest.raises(KeyboardInterrupt):
+                made.call("x", timeout=20.0)
+            thread.join(20)
+            node.hears("data", CANCEL)
+            node.answer = node.echo
+            assert made.call("x", 1) == 1
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+# -- streams, events, services
+
+
+def countdown(channel: str, envelope: list[Any]) -> list[list[Any]]:
+    number = envelope[2]
+    if envelope[0] != CALL:
+        return []
+    return [[ITEM, "", number, 0, None, n] for n in range(envelope[5])] + [[END, "", number, 0, None, None]]
+
+
+def test_a_streamed_reply_and_leaving_it_early(node: FakeNode):
+    node.answer = countdown
+    with client(node) as made:
+        assert list(made.stream("count", 5)) == [0, 1, 2, 3, 4]
+        node.answer = lambda channel, envelope: countdown(channel, envelope)[:-1]
+        with made.stream("count", 5) as stream:
+            assert next(stream) == 0
+        node.hears("data", CANCEL)
+        assert list(stream) == []
+        for item in made.stream("count", 5):
+            if item == 2:
+                break
+        gc.collect()
+        node.hears("data", CANCEL, 2)
+        with pytest.raises(fdn.DeadlineExceeded, match="no item"):
+            next(made.stream("count", 0, timeout=0.05))
+
+
+def test_request_streams(node: FakeNode):
+    def answer(channel: str, envelope: list[Any]) -> list[list[Any]]:
+        kind, to, number, body = envelope[0], envelope[1], envelope[2], envelope[5]
+        if kind == CALL:
+            return [[CREDIT, "request", number, 0, None, [1000, 10**6]]]
+        if kind == ITEM:
+            return [[ITEM, "", number, 0, None, 2 * body]] if node.name == "double" else []
+        if kind == END and body is None:
+            return [[END, "", number, 0, None, None] if node.name == "double" else [REPLY, "", number, 0, None, to]]
+        return []
+
+    def broken() -> Iterator[int]:
+        yield 1
+        raise ValueError("no more")
+
+    node.answer = answer
+    with client(node) as made:
+        assert made.call("sum", items=range(100)) == "request"
+        with pytest.raises(ValueError, match="no more"):
+            made.call("sum", items=broken())
+        node.name = "double"
+        assert list(made.stream("double", items=iter(range(5)))) == [0, 2, 4, 6, 8]
+        with pytest.raises(fdn.Error, match="could not be produced"):
+            list(made.stream("double", items=broken()))
+
+
+def test_a_subscription(node: FakeNode):
+    heard: list[Any] = []
+    enough = threading.Event()
+
+    def handler(event: ClientEvent) -> None:
+        heard.append(event.payload)
+        if event.payload == 0:
+            raise ValueError("not this one")
+        enough.set()
+
+    with client(node) as made:
+        with made.subscribe("a.>", queue="q") as subscription:
+            asked = node.hears("events", SUBSCRIBE)
+            node.say("events", *([EVENT, "a.b", asked[2], 0, {7: "n1-1"}, n] for n in range(3)))
+            assert next(subscription) == ClientEvent("a.b", 0, "n1-1", 0)
+            assert [event.payload for event in (subscription.next(20.0), subscription.next(20.0)) if event] == [1, 2]
+            assert subscription.next(0.01) is None
+        assert list(subscription) == []
+        node.hears("events", UNSUBSCRIBE)
+        made.subscribe("b", handler)
+        asked = node.hears("events", SUBSCRIBE, 2)
+        node.say("events", *([EVENT, "b", asked[2], 0, None, n] for n in range(2)))
+        assert enough.wait(20)
+        assert heard == [0, 1]
+        made.publish("a.b", 1, headers={"h": "1"})
+        made.flush()
+        assert node.hears("events", EVENT)[4] == {11: {"h": "1"}}
+
+
+def test_what_it_serves(node: FakeNode):
+    together = threading.Barrier(2)
+
+    def meet() -> str:
+        together.wait(20)
+        return "met"
+
+    def generate(n: int) -> Iterator[int]:
+        yield from range(n)
+
+    def total(items: Iterator[int]) -> int:
+        return sum(items)
+
+    async def coroutine() -> None: ...
+
+    with client(node) as made:
+        services = {name: made.serve(name, handler) for name, handler in
+                    {"meet": meet, "generate": generate, "total": total, "fails": lambda: 1 / 0}.items()}  # fmt: skip
+        node.say("data", [CALL, "meet", 1, 0, None, None], [CALL, "meet", 2, 0, None, None])
+        assert node.hears("data", REPLY, 2)[5] == "met"
+        node.say("data", [CALL, "generate", 3, 0, {18: [100, 1000]}, 3])
+        node.hears("data", END)
+        assert [each[5] for each in node.said_by_client("data", ITEM)] == [0, 1, 2]
+        node.say("data", [CALL, "total", 4, 0, {19: True}, None])
+        node.hears("data", CREDIT)
+        node.say("data", *([ITEM, "request", 4, 0, None, n] for n in range(5)), [END, "request", 4, 0, None, None])
+        assert node.hears("data", REPLY, 3)[5] == 10
+        node.say("data", [CALL, "fails", 5, 0, None, None])
+        assert "ZeroDivisionError" in node.hears("data", ERROR)[5]["traceback"]
+        with pytest.raises(fdn.ConfigError, match="async def"):
+            made.serve("more", coroutine)
+        services["meet"].withdraw()
+        services["meet"].wait()
+        node.hears("data", UNSUBSCRIBE)
+
+
+def test_a_generator_whose_reader_has_left_is_closed(node: FakeNode):
+    closed = threading.Event()
+
+    def forever() -> Iterator[int]:
+        try:
+            while True:
+                yield 1
+        finally:
+            closed.set()
+
+    with client(node) as made:
+        made.serve("forever", forever)
+        node.say("data", [CALL, "forever", 1, 0, {18: [2, 1000]}, None])
+        node.hears("data", ITEM, 2)
+        node.say("data", [CANCEL, "", 1, 0, None, None])
+        assert closed.wait(20)
+
+
+def test_another_node_when_its_own_is_gone(node: FakeNode):
+    other = FakeNode("n2")
+    try:
+        with Client(node.endpoint, other.endpoint, timeout=10.0) as made:
+            made.serve("x", lambda: 5)
+            subscription = made.subscribe("a")
+            node.answer = lambda channel, envelope: []
+            threading.Thread(target=lambda: (node.hears("data", CALL), node.close())).start()
+            assert made.call("y", 1, retry=1) == 1
+            assert (made.node["name"], made.connections) == ("n2", 2)
+            asked = other.hears("events", SUBSCRIBE)
+            other.say("events", [EVENT, "a", asked[2], 0, None, 1])
+            assert next(subscription).missed == -1
+            other.hears("data", SUBSCRIBE)
+            other.say("data", [CALL, "x", 1, 0, None, None])
+            assert other.hears("data", REPLY)[5] == 5
+    finally:
+        other.close()
+
+
+def test_without_reconnecting_who_waits_is_told(node: FakeNode):
+    made = client(node, reconnect=False)
+    subscription, service = made.subscribe("a"), made.serve("x", lambda: 5)
+    threading.Thread(target=node.close).start()
+    with pytest.raises(fdn.Unreachable, match="while events were waited for"):
+        next(subscription)
+    with pytest.raises(fdn.Unreachable, match="not served any more"):
+        service.wait()
+    with pytest.raises(fdn.Unreachable, match="refused"):
+        made.call("x")
+    subscription.close()
+    made.close()
+
+
+def test_importing_it_is_cheap():
+    heavy = "asyncio", "msgspec", "logging", "inspect", "socket", "concurrent.futures", "fdn.node", "fdn.runtime"
+    look = f"import sys; print([name for name in {heavy} if name in sys.modules])"
+    for line in ("from fdn.sync import Client", "import fdn; fdn.Client"):
+        done = subprocess.run(
+            [sys.executable, "-c", f"{line}; {look}"], capture_output=True, text=True, timeout=30, check=False
+        )
+        assert (done.stdout.strip(), done.stderr) == ("[]", "")
