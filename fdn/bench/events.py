@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fdn.bench.event_nodes import FORMS
-from fdn.bench.plan import ANSWER_S, ROUNDS, Plan
+from fdn.bench.plan import ANSWER_S, ROUNDS, Plan, in_turn
 from fdn.bench.worker import Worker
 
 __all__ = ("Contestant", "EventPlan", "Figure", "contestant", "measure_events", "one_round", "report", "rows")
@@ -94,8 +94,8 @@ def measure_events(plan: EventPlan) -> dict[str, Any]:
             one_round(fdn, n, form, plan.warm_up())
         for number in range(1, ROUNDS + 1):
             plan.say(f"round {number} of {ROUNDS}")
-            for (n, form), rounds in figures.items():
-                rounds.append(one_round(fdn, n, form, plan.round()))
+            for n, form in in_turn(figures, number):
+                figures[n, form].append(one_round(fdn, n, form, plan.round()))
     return report(figures) | {"transport": plan.transport, "size": plan.size, "processes": plan.processes}
 
 

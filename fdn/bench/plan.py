@@ -3,14 +3,15 @@
 import contextlib
 import dataclasses
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from fdn.bench.worker import Worker
 
-__all__ = ("ANSWER_S", "ROUNDS", "Pair", "Plan", "pairs")
+__all__ = ("ANSWER_S", "ROUNDS", "Pair", "Plan", "in_turn", "pairs")
 
+_T = TypeVar("_T")
 ROUNDS: Final = 5
 # Beyond its own duration, what an answer may take: the slowest machine still finishes, a hung one is noticed.
 ANSWER_S: Final = 90.0
@@ -39,15 +40,22 @@ class Plan:
     transport: str = "tcp"
     say: Callable[[str], None] = lambda text: None
 
-    def round(self) -> dict[str, Any]:
-        """How much one round does, as the workers are told."""
+    def round(self, rounds: int = ROUNDS) -> dict[str, Any]:
+        """How much one of so many rounds does, as the workers are told."""
         if self.count is None:
-            return {"size": self.size, "seconds": self.duration_s / ROUNDS, "count": None}
-        return {"size": self.size, "seconds": ANSWER_S / 2, "count": -(-self.count // ROUNDS)}
+            return {"size": self.size, "seconds": self.duration_s / rounds, "count": None}
+        return {"size": self.size, "seconds": ANSWER_S / 2, "count": -(-self.count // rounds)}
 
     def warm_up(self) -> dict[str, Any]:
         """How much is done before anything counts: connections open, code paths and caches warm."""
         return {"size": self.size, "seconds": min(_WARM_UP_S, self.duration_s), "count": None}
+
+
+def in_turn(kinds: Iterable[_T], number: int) -> list[_T]:
+    """All kinds, beginning with another one in each round: none is always the first, or always behind the same one."""
+    kinds = list(kinds)
+    first = number % len(kinds)
+    return [*kinds[first:], *kinds[:first]]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

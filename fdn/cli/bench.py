@@ -172,7 +172,7 @@ def stream(invocation: Invocation, /, **options: Any) -> int:
     """Read a streamed reply by `async for` and in two forms of a callback, and send a request stream.
 
     The callbacks are there to compare with: an async function that is awaited for each item, and a plain one that is
-    run where it arrives. All take turns in five rounds, and medians are reported.
+    run where it arrives. All take turns in fifteen rounds, and medians are reported.
     """
     from fdn.bench.stream import measure_stream
 

@@ -4,8 +4,8 @@ The driver's duties, in this order, whenever something happened:
 
 1. Hand in what has happened: `on_frame`, and what a socket tells (`connection.on_lost`, `.on_undialled`).
 2. Call `tick`.
-3. Carry out `take_effects()`, until there are none: `Dial`, `Hang` and `Sweep` sockets, `Tell` the log, `Run` a handler,
-   `Stop` one.
+3. Carry out `take_effects()`, until there are none: `Dial`, `Hang` and `Sweep` sockets, `Tell` the log, `Run` a
+   handler, `Stop` one.
 4. For each open socket, send `link.next_frame(now)` until there is none; what it does not take, `link.hold`.
 5. Be back at `next_deadline()`, or when a socket has something.
 

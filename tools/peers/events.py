@@ -18,7 +18,7 @@ from typing import Any, Final
 from fdn import __version__
 from fdn.bench import events as ours
 from fdn.bench.events import Contestant, EventPlan, Figure, one_round, rows
-from fdn.bench.plan import ROUNDS
+from fdn.bench.plan import ROUNDS, in_turn
 from tools.peers import environment, nats_peer
 from tools.progress import StepFailedError
 
@@ -84,7 +84,7 @@ def measure(
         counts[n, form, name] = count
     for number in range(1, ROUNDS + 1):
         _say(f"round {number} of {ROUNDS}")
-        for n, form, name in work:
+        for n, form, name in in_turn(work, number):
             amount = {"size": plan.size, **_amount(name, counts[n, form, name])}
             figures[name][n, form].append(one_round(contestants[name], n, form, amount))
     return figures

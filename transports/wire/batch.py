@@ -32,7 +32,7 @@ class _Received(Envelope, array_like=True, gc=False):
 
     to: Annotated[str, msgspec.Meta(max_length=TO_LENGTH_MAX)] = ""
     id: Annotated[int, msgspec.Meta(ge=0)] = 0
-    deadline_ms: Annotated[int, msgspec.Meta(ge=0)] = 0
+    deadline_ms: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0
     meta: Annotated[dict[int, Any], msgspec.Meta(max_length=_META_KEYS_MAX)] | None = None
     body: msgspec.Raw = NIL
 

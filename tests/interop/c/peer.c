@@ -265,6 +265,8 @@ static void register_command(mp_span line, command *asked, bool serves)
     asked->handler = serves ? find_handler(as) : NULL;
     if (serves && asked->handler == NULL) {
         say("re", re(asked->id), "error", failure("bad_request", "it cannot be told to do that"), NULL);
+        free(to);
+        free(as);
         return;
     }
     asked->kind = serves ? SERVICE : SUBSCRIPTION;

@@ -1,13 +1,18 @@
 import pytest
 
 from fdn.bench import plan as module
-from fdn.bench.plan import ROUNDS, Plan, pairs
+from fdn.bench.plan import ROUNDS, Plan, in_turn, pairs
 
 
 def test_a_round_is_a_part_of_the_whole() -> None:
     assert Plan(duration_s=5.0).round() == {"size": 100, "seconds": 5.0 / ROUNDS, "count": None}
     assert Plan(count=11).round()["count"] == 3  # rounded up: no figure without a message
+    assert Plan(duration_s=5.0, count=30).round(15) == {**Plan(count=10).round(), "count": 2}
     assert Plan(duration_s=0.1).warm_up()["seconds"] == 0.1
+
+
+def test_another_one_is_first_in_each_round() -> None:
+    assert [in_turn("abc", number) for number in range(4)] == [list(text) for text in ("abc", "bca", "cab", "abc")]
 
 
 class FakeWorker:

@@ -250,7 +250,8 @@ def test_a_handler_of_events(node: FakeNode, caplog: pytest.LogCaptureFixture):
             node.say(
                 "events", [EVENT, "b", asked[2], 0, None, "plain"], [ERROR, "", asked[2], 0, None, {"code": "denied"}]
             )
-            await asyncio.wait([plain._task])  # type: ignore[list-item]
+            assert plain._task is not None
+            await asyncio.wait([plain._task])
             assert heard[-1] == "plain"
             assert "has ended" in caplog.text
 

@@ -11,7 +11,7 @@ from fdn.errors import BadRequest
 
 
 def frame(*envelopes: Any) -> bytes:
-    return b"\x01" + msgpack.packb(envelopes)
+    return b"\x01" + bytes(msgpack.packb(envelopes))
 
 
 def test_what_is_written_is_what_msgpack_reads():

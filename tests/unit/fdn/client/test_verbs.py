@@ -350,8 +350,8 @@ def test_flushing_tells_what_may_be_lost(world: World):
 
 
 def serve(world: World, **settings: Any) -> Running:
-    settings = {"version": "", "capabilities": (), "concurrency": 4, "takes_items": False, "handler": "h"} | settings
-    return world.run(world.verbs.serve("x", **settings))
+    defaults: dict[str, Any] = {"version": "", "capabilities": (), "concurrency": 4, "takes_items": False}
+    return world.run(world.verbs.serve("x", handler="h", **defaults | settings))
 
 
 def test_serving_until_withdrawn(world: World):

@@ -42,7 +42,7 @@ class Hand:
         give_up_at = time.monotonic() + 20
         while not condition():
             assert time.monotonic() < give_up_at
-            if not self.wires.pump() and not condition():
+            if not self.wires.pump() and not condition() and not self.core.has_effects:
                 select.select(self.watched, [], [], 1.0)
 
     def connect(self, channel: str = "data") -> None:

@@ -35,19 +35,16 @@ class World:
 
     def __init__(self, *seeds: str, **settings: Any) -> None:
         self.now = 100.0
-        self.core = Core(
-            seeds or ("tcp://n1:1",),
-            **{
-                "cluster": "fdn",
-                "node": "client-1",
-                "name": "a test",
-                "timeout_s": 5.0,
-                "reconnect": True,
-                "chance": random.Random(7).random,
-                "number": 1000,
-            }
-            | settings,
-        )
+        defaults: dict[str, Any] = {
+            "cluster": "fdn",
+            "node": "client-1",
+            "name": "a test",
+            "timeout_s": 5.0,
+            "reconnect": True,
+            "chance": random.Random(7).random,
+            "number": 1000,
+        }
+        self.core = Core(seeds or ("tcp://n1:1",), **defaults | settings)
         self.verbs = Verbs(self.core, lambda: self.now, random.Random(8).random, 5.0)
         self.links = self.core.connection.links
 

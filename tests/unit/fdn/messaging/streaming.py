@@ -6,7 +6,7 @@ from typing import Any
 
 import fdn
 
-__all__ = ("Streams", "app", "no_streams_left")
+__all__ = ("Streams", "app", "no_streams_left", "read_out")
 
 
 class Streams:
@@ -127,3 +127,15 @@ def no_streams_left(*nodes: fdn.Node) -> bool:
     return not any(name.startswith("fdn-items") for name in tasks) and all(
         node._streams.count == node._dispatcher.stats().running == node._gateway.count == 0 for node in nodes
     )
+
+
+async def read_out(stream: AsyncIterator[Any], pause_s: float = 0.0) -> tuple[list[Any], Exception | None]:
+    """All that comes of it, and the error that it ends with, or None."""
+    items: list[Any] = []
+    try:
+        async for item in stream:
+            items.append(item)  # what came before an error must not be lost with it
+            await asyncio.sleep(pause_s)
+    except Exception as error:
+        return items, error
+    return items, None

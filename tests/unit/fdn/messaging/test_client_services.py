@@ -95,7 +95,7 @@ async def test_casts_reach_a_client_with_their_headers_and_trace():
                 await node.cast("job", "dressed")
         casts = await begun(client, 4)
         assert {(e.kind, e.id) for e in casts} == {(Kind.CAST, 0)}
-        by_payload = {}
+        by_payload: dict[str, list[Envelope]] = {}
         for cast in casts:
             by_payload.setdefault(msgspec.msgpack.decode(cast.body), []).append(cast)
         assert sorted(by_payload) == ["dressed", "plain"]

@@ -401,8 +401,9 @@ def test_what_it_serves(node: FakeNode):
     async def coroutine() -> None: ...
 
     with client(node) as made:
-        services = {name: made.serve(name, handler) for name, handler in
-                    {"meet": meet, "generate": generate, "total": total, "fails": lambda: 1 / 0}.items()}  # fmt: skip
+        handlers: dict[str, Callable[..., Any]] = {"meet": meet, "generate": generate, "total": total}
+        handlers["fails"] = lambda: 1 / 0
+        services = {name: made.serve(name, handler) for name, handler in handlers.items()}
         node.say("data", [CALL, "meet", 1, 0, None, None], [CALL, "meet", 2, 0, None, None])
         assert node.hears("data", REPLY, 2)[5] == "met"
         node.say("data", [CALL, "generate", 3, 0, {18: [100, 1000]}, 3])
@@ -446,7 +447,12 @@ def test_another_node_when_its_own_is_gone(node: FakeNode):
             made.serve("x", lambda: 5)
             subscription = made.subscribe("a")
             node.answer = lambda channel, envelope: []
-            threading.Thread(target=lambda: (node.hears("data", CALL), node.close())).start()
+
+            def dies() -> None:
+                node.hears("data", CALL)
+                node.close()
+
+            threading.Thread(target=dies).start()
             assert made.call("y", 1, retry=1) == 1
             assert (made.node["name"], made.connections) == ("n2", 2)
             asked = other.hears("events", SUBSCRIBE)

@@ -205,3 +205,10 @@ def test_an_unknown_version_is_named():
 def test_what_cannot_be_encoded_says_so(envelope: Envelope):
     with pytest.raises(LocalProtocolError, match="cannot encode"):
         encode_batch([envelope])
+
+
+def test_a_deadline_beyond_what_the_wire_can_say_is_malformed():
+    for deadline_ms, good in ((2**63 - 1, 1), (2**63, 0)):
+        frame = b"\x01" + msgspec.msgpack.encode([[5, "a.b", 1, deadline_ms], [5, "a.b", 2]])
+        envelopes, malformed = decode_batch(frame)
+        assert (len(envelopes), malformed) == (1 + good, 1 - good)
