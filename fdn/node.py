@@ -13,7 +13,7 @@ import time
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from threading import get_ident
-from typing import Any, TypeVar, overload
+from typing import Any, Literal, TypeVar, overload
 
 import msgspec
 
@@ -32,6 +32,7 @@ from fdn.messaging.dispatch import Dispatcher, DispatchStats
 from fdn.messaging.draining import DrainReport, DrainStage, Stage, drain
 from fdn.messaging.event_gateway import EventGateway
 from fdn.messaging.event_handlers import OrderedBy
+from fdn.messaging.event_queue import Gap
 from fdn.messaging.events import Events, EventsStats
 from fdn.messaging.gateway import Gateway
 from fdn.messaging.injection import given
@@ -45,7 +46,7 @@ from fdn.messaging.services import Service
 from fdn.messaging.stream_calls import Items, OpenCall, StreamCaller
 from fdn.messaging.stream_flow import REQUEST_STREAM
 from fdn.messaging.streams import Stream
-from fdn.messaging.subscriptions import Subscription
+from fdn.messaging.subscriptions import Event, Subscription
 from fdn.runtime.binding import advertised, bind_all
 from fdn.runtime.control_plane import ControlPlane, ControlPlaneStats
 from fdn.runtime.data_plane import DataPlane, DataPlaneStats, Handler, Origin, Ticket
@@ -499,12 +500,12 @@ class Node:
         *,
         payload: type[T],
         queue: str = "",
-        policy: str = "wait",
+        policy: Literal["wait"] = "wait",
         queue_max: int | None = None,
         concurrency: int = 1,
         ordered_by: OrderedBy | None = None,
         timeout: float | None = None,
-    ) -> Subscription[T]: ...
+    ) -> Subscription[Event[T]]: ...
 
     @overload
     async def subscribe(
@@ -514,12 +515,42 @@ class Node:
         *,
         payload: None = None,
         queue: str = "",
-        policy: str = "wait",
+        policy: Literal["wait"] = "wait",
         queue_max: int | None = None,
         concurrency: int = 1,
         ordered_by: OrderedBy | None = None,
         timeout: float | None = None,
-    ) -> Subscription[Any]: ...
+    ) -> Subscription[Event[Any]]: ...
+
+    @overload
+    async def subscribe(
+        self,
+        pattern: str,
+        handler: Callable[..., Any] | None = None,
+        *,
+        payload: type[T],
+        queue: str = "",
+        policy: str,
+        queue_max: int | None = None,
+        concurrency: int = 1,
+        ordered_by: OrderedBy | None = None,
+        timeout: float | None = None,
+    ) -> Subscription[Event[T] | Gap]: ...
+
+    @overload
+    async def subscribe(
+        self,
+        pattern: str,
+        handler: Callable[..., Any] | None = None,
+        *,
+        payload: None = None,
+        queue: str = "",
+        policy: str,
+        queue_max: int | None = None,
+        concurrency: int = 1,
+        ordered_by: OrderedBy | None = None,
+        timeout: float | None = None,
+    ) -> Subscription[Event[Any] | Gap]: ...
 
     async def subscribe(
         self,
@@ -533,7 +564,7 @@ class Node:
         concurrency: int = 1,
         ordered_by: OrderedBy | None = None,
         timeout: float | None = None,
-    ) -> Subscription[T] | Subscription[Any]:
+    ) -> Subscription[Any]:
         """Get the events of a subject, or of all that match a pattern; `async for event in subscription`.
 
         When it returns, every member that can be reached knows of it, so that what is published anywhere from then on

@@ -78,6 +78,7 @@ class Client:
         self._verbs = Verbs(self._core, time.monotonic, _chance, timeout)
         self._jobs: dict[Job, asyncio.Task[None]] = {}
         self._is_pumping = False
+        self._closing = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
         self._soon: asyncio.Handle | None = None
@@ -133,7 +134,9 @@ class Client:
         await self._do(self._verbs.drain())
         tasks = list(self._jobs.values())
         self._core.close()
+        self._closing = True  # what goes out now is waited for below
         self._pump_all()
+        self._closing = False
         for task in tasks:
             task.cancel()
         import asyncio
@@ -385,6 +388,10 @@ class Client:
             self._is_pumping = False
         if more:
             self._loop.call_soon(self._pump_all)
+        if self._wires.is_idle and not self._closing:
+            context = self._wires.release()
+            if context is not None:  # nobody was reached, or the node is gone for good: keep nothing
+                self._loop.run_in_executor(None, context.term)
         deadline = self._core.next_deadline()
         if deadline != self._timer_at:
             if self._timer is not None:

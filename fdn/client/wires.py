@@ -106,17 +106,22 @@ class Wires:
             self._obey()
         return more
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is nothing to wait for, and something to `release`: nobody was reached, or the node is gone."""
+        return self._context is not None and not self._open and self._core.next_deadline() is None
+
     def release(self) -> "zmq.Context[zmq.Socket[bytes]] | None":
-        """What is left to end, with `term`, when the core is closed; it waits a moment for what is still to go out."""
+        """Close what is open, and give what is left to end: `term` waits a moment for what is still to go out."""
+        for name in tuple(self._open):
+            self._hang(name, None, _LINGER_MS)
         context, self._context = self._context, None
         return context
 
     def close(self) -> None:
-        """Close what is open; what was sent gets a moment to go out. Takes `_LINGER_MS` at most."""
+        """Close everything; what was sent gets a moment to go out. Takes `_LINGER_MS` at most."""
         if self._pid != os.getpid():
             return  # a forked child owns neither the sockets nor the threads behind them
-        for name in tuple(self._open):
-            self._hang(name, None, _LINGER_MS)
         context = self.release()
         if context is not None:
             context.term()

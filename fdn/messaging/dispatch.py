@@ -332,15 +332,21 @@ class Dispatcher:
         return method.function(*arguments, **{name: self._context(origin.peer, envelope.to, scope)})
 
     def _enqueue(self, method: Method, origin: Origin, envelope: Envelope, ticket: Ticket) -> None:
-        job: _Job | None
         deadline_at = 0.0  # a cast without a deadline may take its time: nobody waits for it
         is_call = envelope.kind == _CALL
         if is_call or envelope.deadline_ms:
             deadline_at = self._loop.time() + (envelope.deadline_ms / 1000 or self._default_timeout_s)
         assert method.workers is not None
+        job: _Job
         if is_call:
-            job = self._call_job(method, origin, envelope, ticket, deadline_at)
-            if job is None:
+            job = CallJob(method, origin, envelope, ticket, deadline_at)
+            misuse: Error | None = None
+            if method.has_streams or method.relay is not None or announces_items(envelope):
+                misuse = self._give_streams(job)
+            if misuse is None and self._calls.setdefault((origin.peer, envelope.id), job) is not job:
+                misuse = BadRequest(f"call {envelope.id} is under way", hint="give each call an id of its own")
+            if misuse is not None:
+                self._answer_error(origin, envelope.id, misuse)
                 return
         else:
             job = _Job(method, origin, envelope, ticket, deadline_at)
@@ -354,21 +360,6 @@ class Dispatcher:
             return
         ticket.held += 1
         self._unfinished += 1
-
-    def _call_job(
-        self, method: Method, origin: Origin, envelope: Envelope, ticket: Ticket, deadline_at: float
-    ) -> "CallJob | None":
-        """The job of a CALL, known by its id from now on; None if it was refused."""
-        job = CallJob(method, origin, envelope, ticket, deadline_at)
-        misuse: Error | None = None
-        if method.has_streams or method.relay is not None or announces_items(envelope):
-            misuse = self._give_streams(job)
-        if misuse is None and self._calls.setdefault((origin.peer, envelope.id), job) is not job:
-            misuse = BadRequest(f"call {envelope.id} is under way", hint="give each call an id of its own")
-        if misuse is not None:
-            self._answer_error(origin, envelope.id, misuse)
-            return None
-        return job
 
     def _give_streams(self, job: "CallJob") -> Error | None:
         """What a call with streams needs beside its job; an error if caller and handler do not agree on them."""

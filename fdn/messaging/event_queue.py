@@ -159,13 +159,15 @@ class EventQueue:
             ticket.held += 1
             self._held.append(ticket)
         else:
-            # Also where nobody can be made to wait: a peer sends without credit, and must not fill our memory.
+            # Also with `wait`, where nobody can be made to: a peer that sends without credit must not fill our memory.
             self._drop_newest()
             return False
         return True
 
     def _drop_newest(self) -> None:
         self.dropped += 1
+        if self._policy is Policy.WAIT:
+            return
         last = self.items[-1]
         if type(last) is not Dropped:
             last = Dropped()

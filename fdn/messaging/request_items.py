@@ -14,6 +14,7 @@ from transports.wire.envelope import NIL, Envelope, Kind, MetaKey
 
 __all__ = ("RequestItems", "announces_items", "receive_items", "take_item")
 
+_REQUEST_STREAM: Final = int(MetaKey.REQUEST_STREAM)
 _ITEMS_PER_PASS_MAX: Final = 256  # read without waiting before the loop gets its turn
 
 
@@ -56,7 +57,8 @@ class RequestItems:
 
 def announces_items(envelope: Envelope) -> bool:
     """Whether a CALL has a request stream."""
-    return envelope.meta is not None and bool(envelope.meta.get(MetaKey.REQUEST_STREAM))
+    meta = envelope.meta
+    return meta is not None and bool(meta.get(_REQUEST_STREAM))
 
 
 def receive_items(origin: Origin, call_id: int, window: Window, loop: asyncio.AbstractEventLoop) -> StreamReceiver:

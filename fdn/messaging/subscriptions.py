@@ -23,6 +23,7 @@ from transports.wire.envelope import MetaKey
 __all__ = ("Event", "Subscription", "policy_of", "wake")
 
 T = TypeVar("T")
+I_co = TypeVar("I_co", covariant=True)  # what iterating gives: `Event[T]`, or `Event[T] | Gap`
 _NO_HEADERS: Final[Mapping[str, str]] = types.MappingProxyType({})
 _EVENTS_PER_PASS_MAX: Final = 256  # read without waiting before the loop gets its turn
 
@@ -45,7 +46,7 @@ class Event(msgspec.Struct, Generic[T], frozen=True):
     headers: Mapping[str, str] = _NO_HEADERS
 
 
-class Subscription(Generic[T]):
+class Subscription(Generic[I_co]):
     """What `await node.subscribe(...)` gives: iterate over it, and close it, or use it as an async context manager.
 
     ```python
@@ -54,8 +55,9 @@ class Subscription(Generic[T]):
             ...
     ```
 
-    Events of one publishing task come in the order of publishing. With a policy that drops, a `Gap` stands in the
-    place of what was dropped. An event whose payload is not of the type is dropped, counted in `failed` and logged.
+    Events of one publishing task come in the order of publishing. With a policy that drops, and only then, a `Gap`
+    stands in the place of what was dropped. An event whose payload is not of the type is dropped, counted in `failed`
+    and logged.
     When the node stops, what has arrived can still be read, and then the iteration ends.
 
     Attributes:
@@ -76,7 +78,7 @@ class Subscription(Generic[T]):
         policy: Policy,
         events_max: int,
         bytes_max: int,
-        decoder: "msgspec.msgpack.Decoder[T]",
+        decoder: "msgspec.msgpack.Decoder[Any]",
         loop: asyncio.AbstractEventLoop,
         detach: "Callable[[Subscription[Any]], None]",
         withdraw: "Callable[[Subscription[Any]], Awaitable[None]]",
@@ -102,16 +104,17 @@ class Subscription(Generic[T]):
         self._reads = 0
         self.deliver: Callable[[Delivery, Ticket], None] = self._queue.put
 
-    async def __aenter__(self) -> "Subscription[T]":
+    async def __aenter__(self) -> "Subscription[I_co]":
         return self
 
     async def __aexit__(self, *exception: object) -> None:
         await self.close()
 
-    def __aiter__(self) -> "Subscription[T]":
+    def __aiter__(self) -> "Subscription[I_co]":
         return self
 
-    async def __anext__(self) -> Event[T] | Gap:
+    async def __anext__(self) -> I_co:
+        # What it gives is told by whoever makes it (`Node.subscribe`), in its type.
         self._reads += 1
         if self._reads >= _EVENTS_PER_PASS_MAX:
             self._reads = 0
@@ -127,20 +130,20 @@ class Subscription(Generic[T]):
                     queue.size -= len(envelope.body)
                     if envelope.meta is None and not item.deadline_at:
                         try:
-                            return Event(envelope.to, self._decode(envelope.body), item.origin)
+                            return Event(envelope.to, self._decode(envelope.body), item.origin)  # type: ignore[return-value]
                         except MISFITS:
                             self._report_misfit(item)
                             continue
                 elif type(item) is Dropped:
-                    return Gap(item.count)
+                    return Gap(item.count)  # type: ignore[return-value]
             else:
                 item = queue.take()
             if type(item) is Delivery:
                 event = self._event(item)
                 if event is not None:
-                    return event
+                    return event  # type: ignore[return-value]
             elif type(item) is Gap:
-                return item
+                return item  # type: ignore[return-value]
             elif self._closed:
                 raise StopAsyncIteration
             else:
@@ -204,7 +207,7 @@ class Subscription(Generic[T]):
         while self.full:
             await self._wait(self._senders)
 
-    def _event(self, delivery: Delivery) -> Event[T] | None:
+    def _event(self, delivery: Delivery) -> Event[Any] | None:
         envelope = delivery.envelope
         if delivery.deadline_at and self._loop.time() >= delivery.deadline_at:
             self.expired += 1

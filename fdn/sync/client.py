@@ -380,11 +380,17 @@ class Client:
         waiter, self._waiter = self._waiter, None
         if waiter is not None:
             waiter.wake()
+        _open.discard(self)
         if self._workers is not None:
             self._workers.end()
             self._workers = None
-        _open.discard(self)
         return waiter
+
+    def _rest(self) -> None:
+        """Nobody was reached, or the node is gone for good: keep nothing until the next verb."""
+        self._waiter = None
+        _open.discard(self)
+        self._wires.close()
 
     def _abandon(self, stream: ReplyStream) -> None:
         """From a finalizer, which may run anywhere, also where the lock is held."""
@@ -660,6 +666,9 @@ class _Waiter:
                     if client._waiter is not self:
                         return
                     more = client._wires.pump()
+                    if client._wires.is_idle and not client._core.has_effects:
+                        client._rest()
+                        return
                     self._watch(poll, frozenset(client._watched))
                     self.watch_changes = client._watch_changes
                     deadline = client._core.next_deadline()

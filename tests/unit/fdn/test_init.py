@@ -1,5 +1,8 @@
 """The public API, frozen: what changes here changes for every user, and gets its line in CHANGELOG."""
 
+import subprocess
+import sys
+
 import pytest
 
 import fdn
@@ -28,10 +31,12 @@ PUBLIC_API = {
     "RemoteError": "fdn.errors",
     "Retry": "fdn.messaging.retry",
     "Settings": "fdn.settings",
+    "Stream": "fdn.messaging.streams",
     "Subscription": "fdn.messaging.subscriptions",
     "Unreachable": "fdn.errors",
     "VersionMismatch": "fdn.errors",
     "deadline": "fdn.context",
+    "headers": "fdn.context",
 }
 
 
@@ -45,6 +50,12 @@ def test_name_comes_from_its_home(name: str, home: str):
     assert (value.__module__, value.__name__) == (home, name)
     assert name in dir(fdn)
     assert vars(fdn)[name] is value  # kept: the second look-up is a plain one
+
+
+@pytest.mark.parametrize("room", ["sync", "testing"])
+def test_rooms_are_there_without_being_imported(room: str):
+    look = f"import fdn, sys; assert 'fdn.{room}' not in sys.modules; assert fdn.{room}.__name__ == 'fdn.{room}'"
+    subprocess.run([sys.executable, "-c", look], check=True, timeout=30)
 
 
 def test_errors_are_one_tree():

@@ -36,6 +36,8 @@ class FakeNode:
         for channel in ("coordination", "data", "events"):
             socket = self._context.socket(zmq.ROUTER)
             socket.linger = 0
+            socket.sndhwm = 0  # a ROUTER drops what does not fit
+            socket.sndhwm = 0  # a ROUTER drops without a word what a full peer cannot take
             socket.bind("tcp://127.0.0.1:*")
             self._sockets[channel] = socket
             self.endpoints[channel] = socket.get_string(zmq.LAST_ENDPOINT).rstrip("\0")

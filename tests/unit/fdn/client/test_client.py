@@ -401,6 +401,19 @@ def test_without_reconnecting_it_is_the_end_of_everything(node: FakeNode):
     run(main)
 
 
+def test_nothing_is_kept_of_a_connection_that_failed(node: FakeNode):
+    node.close()
+
+    async def main() -> None:
+        client = fdn.Client(node.endpoint)
+        for _ in range(3):
+            with pytest.raises(fdn.Unreachable):
+                await client.connect()
+            assert client._wires._context is None
+
+    run(main)
+
+
 def test_closed_and_used_again_also_by_another_loop(node: FakeNode):
     client = fdn.Client(node.endpoint)
 

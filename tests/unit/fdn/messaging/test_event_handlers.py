@@ -373,7 +373,7 @@ async def test_a_key_of_a_map_or_of_one_of_several_parameters():
 
     for handler, name in ((on_map, "key"), (on_two, "key"), (on_map, "missing")):
         seen.clear()
-        ours = handled(handler, concurrency=8, ordered_by=name)  # type: ignore[arg-type]
+        ours = handled(handler, concurrency=8, ordered_by=name)
         for number in range(8):
             deliver(ours, {"key": "k", "n": number})
         await ours.wait_idle()

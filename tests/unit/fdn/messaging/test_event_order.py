@@ -32,7 +32,7 @@ def test_what_is_held_back_is_bounded_and_can_be_dropped():
 
 def test_a_key_must_be_hashable():
     with pytest.raises(TypeError):
-        KeyOrder[int](1).begin([])
+        KeyOrder[int](1).begin([])  # type: ignore[arg-type]
 
 
 @given(st.lists(st.sampled_from("abc")), st.randoms(use_true_random=False))

@@ -6,7 +6,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -210,6 +211,20 @@ def test_nobody_listens_there(node: FakeNode):
     free.close()
     with pytest.raises(fdn.Unreachable, match="refused"):
         Client(endpoint, timeout=15.0).connect()
+
+
+def test_nothing_is_kept_of_a_connection_that_failed():
+    free = FakeNode()
+    free.close()
+    before = threading.active_count()
+    some = [Client(free.endpoint, timeout=15.0) for _ in range(3)]
+    for made in some:
+        with pytest.raises(fdn.Unreachable):
+            made.connect()
+    give_up_at = time.monotonic() + 20
+    while threading.active_count() > before:
+        assert time.monotonic() < give_up_at
+    assert all(made._wires._context is None for made in some)
 
 
 @pytest.mark.parametrize("endpoint", ["nonsense", "tcp://", "tcp://127.0.0.1", "http://x:1", ""])

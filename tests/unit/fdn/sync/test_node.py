@@ -163,7 +163,7 @@ def test_a_handler_of_events_may_block(nodes: Nodes, caplog: pytest.LogCaptureFi
 
 
 def test_serving_a_function_that_blocks(nodes: Nodes):
-    first, second = nodes
+    _, second = nodes
     together = threading.Barrier(2)
 
     def meet(name: str) -> str:
