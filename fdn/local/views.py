@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from fdn.sync import Client
 from fdn.errors import DeadlineExceeded, Error
+from fdn.sync import Client
 
 __all__ = ("POLL_S", "Eye", "Row", "Rows", "changes", "is_whole", "until_seen")
 

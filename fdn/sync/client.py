@@ -381,15 +381,19 @@ class Client:
         if waiter is not None:
             waiter.wake()
         _open.discard(self)
+        self._end_workers()
+        return waiter
+
+    def _end_workers(self) -> None:
         if self._workers is not None:
             self._workers.end()
             self._workers = None
-        return waiter
 
     def _rest(self) -> None:
         """Nobody was reached, or the node is gone for good: keep nothing until the next verb."""
         self._waiter = None
         _open.discard(self)
+        self._end_workers()
         self._wires.close()
 
     def _abandon(self, stream: ReplyStream) -> None:

@@ -83,9 +83,7 @@ async def test_a_drain_under_load_loses_nothing():
                 assert answers[-1][1] == n
 
         async def follow() -> None:
-            async for fact in leaving.facts():
-                if isinstance(fact, DrainStageEnded):
-                    stages.append(fact.stage)
+            stages.extend([fact.stage async for fact in leaving.facts() if isinstance(fact, DrainStageEnded)])
 
         following = asyncio.create_task(follow())
         loads = [asyncio.create_task(load(first * 50)) for first in range(20)]
