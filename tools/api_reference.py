@@ -30,7 +30,7 @@ def page() -> Iterator[str]:
             yield from _entry(f"fdn.{name}", value)
     for room in _ROOMS:
         module = importlib.import_module(room)
-        yield f"\n# `{room}`\n\n{_prose(module.__doc__ or '')}"
+        yield f"\n## `{room}`\n\n{_prose(module.__doc__ or '')}"
         for name in sorted(module.__all__, key=str.lower):
             yield from _entry(f"{room}.{name}", getattr(module, name))
 

@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import inspect
 import io
+import itertools
 import textwrap
 import tokenize
 import typing
@@ -228,8 +229,13 @@ def _is_error(value: object) -> bool:
 
 
 def _cell(text: str) -> str:
-    """Text in a cell of a table, taken literally."""
-    return "".join(f"\\{char}" if char in "|*_<>`" else char for char in text).replace("\n", " ")
+    """Text in a cell of a table, taken literally, but for code between backticks."""
+    parts = text.replace("\n", " ").split("`")
+    if len(parts) % 2 == 0:
+        parts = ["'".join(parts)]
+    plain = ["".join(f"\\{char}" if char in "|*_<>" else char for char in part) for part in parts[::2]]
+    code = [f"`{part}`".replace("|", "\\|") for part in parts[1::2]]
+    return "".join(piece for pair in itertools.zip_longest(plain, code, fillvalue="") for piece in pair)
 
 
 # -- facts

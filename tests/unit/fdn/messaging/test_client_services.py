@@ -250,6 +250,24 @@ async def test_a_waiting_call_that_is_given_up_costs_the_next_nothing():
 
 
 @virtual
+async def test_room_that_was_for_a_call_given_up_in_that_moment_goes_to_the_next():
+    async with World() as world:
+        first, _ = await cluster(world)
+        await serving(world, first, wanted={"concurrency": 1})
+        services = first._client_services
+        served = services._served["job"]
+        (provider,) = served.providers
+        provider.running = 1
+        picks = [asyncio.create_task(services._pick(served, "job")) for _ in range(2)]
+        await asyncio.sleep(0.1)
+        provider.running = 0
+        served.wake_one()
+        picks[0].cancel()
+        assert await picks[1] is provider
+        assert picks[0].cancelled()
+
+
+@virtual
 async def test_one_of_two_that_goes_fails_only_its_own_calls():
     async with World() as world:
         first, second = await cluster(world)

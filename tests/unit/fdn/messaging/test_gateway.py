@@ -211,6 +211,23 @@ async def test_a_client_that_ignores_credit_gets_its_window_and_harms_nobody():
         assert first._dispatcher.stats().queued == 0
 
 
+@virtual
+async def test_a_clients_call_is_made_again_at_a_node_that_has_not_failed_it():
+    async def refuses() -> None:
+        await asyncio.sleep(0.1)
+        raise fdn.Overloaded("not now")
+
+    async with World() as world:
+        first = await world.start("n1", calls={"retries": 1})
+        await world.start("n2", app(job=refuses))
+        await world.start("n3", app(job=lambda: "done"))
+        await world.settle()
+        client = await FrameClient(world).connect(first)
+        numbers = [client.begin("job") for _ in range(8)]  # those that fail do so together: mere turns would meet again
+        for number in numbers:
+            assert (await client.answer(number)).kind == Kind.REPLY
+
+
 # -- streams
 
 

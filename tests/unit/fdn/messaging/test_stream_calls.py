@@ -376,5 +376,6 @@ async def test_a_quiet_stream_outlives_the_closing_of_idle_links():
         await world.settle()
         assert await rest(second.stream("s.quiet", 60.0, timeout=100)) == ["first", "last"]
         assert streams.log == ["closed"]
+        assert first._data._links[second.id, Channel.DATA].opened_count == 1  # the one that carried it stayed
         await asyncio.sleep(5)
         assert all(link.connection is None for link in first._data._links.values())  # and then it is closed
