@@ -39,11 +39,12 @@ class Bind:
 
 
 def parse_bind(text: str) -> Bind:
-    """Read a `bind` setting: a base endpoint, with a `+` after the port to search for a free group.
+    """Read a `bind` setting: a base endpoint, or `HOST:PORT` for short; a `+` after the port searches for a free group.
 
     Raises:
         ValueError: It is not one; the text says what one looks like.
     """
+    text = _in_full(text)
     search = text.startswith("tcp:") and text.endswith("+")
     base = _endpoint(text.removesuffix("+") if search else text)
     if base.port > _BASE_PORT_MAX:
@@ -91,7 +92,11 @@ def parse_join(text: str) -> str:
     Raises:
         ValueError: It cannot be dialled; the text says what is expected.
     """
-    return _dialable(text if "://" in text else f"tcp://{text}")
+    return _dialable(_in_full(text))
+
+
+def _in_full(text: str) -> str:
+    return text if "://" in text else f"tcp://{text}"
 
 
 def _dialable(text: str) -> str:

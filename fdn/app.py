@@ -107,6 +107,8 @@ class App:
         Raises:
             ConfigError: The name is not a dotted name, or is the system's.
         """
+        if not isinstance(name, str):
+            raise _bare("service", "hello", name)
         valid_name(name)
 
         def declare(target: T) -> T:
@@ -135,6 +137,8 @@ class App:
         Raises:
             ConfigError: The pattern, the group or the policy is not possible.
         """
+        if not isinstance(pattern, str):
+            raise _bare("subscribe", "orders.*", pattern)
         valid_pattern(pattern)
         valid_queue(queue)
         policy_of(policy)
@@ -223,12 +227,22 @@ class App:
         An exception before the `yield` ends the start.
 
         Raises:
-            ConfigError: It is a coroutine function.
+            ConfigError: It is a coroutine function or a plain generator, or does not take the node.
         """
         if inspect.iscoroutinefunction(function):
             raise ConfigError(
                 f"lifespan {function.__qualname__} has no yield", hint="what comes after it runs when the node stops"
             )
+        if inspect.isgeneratorfunction(function):
+            raise ConfigError(f"lifespan {function.__qualname__} is a plain `def`", hint="write `async def`")
+        with contextlib.suppress(ValueError):  # of what is written in C, nothing is known
+            signature = inspect.signature(function)
+            try:
+                signature.bind(None)
+            except TypeError:
+                raise ConfigError(
+                    f"lifespan {function.__qualname__} takes {signature}", hint="expected one argument, the node"
+                ) from None
         is_generator = inspect.isasyncgenfunction(function)
         self.lifespans.append(contextlib.asynccontextmanager(function) if is_generator else function)  # type: ignore[arg-type]
         return function
@@ -245,3 +259,8 @@ class App:
         from fdn.running import run  # here, because the node knows apps
 
         run(self, **settings)
+
+
+def _bare(decorator: str, example: str, given: object) -> ConfigError:
+    """What to say of `@app.service` without a name, which hands over the function in its place."""
+    return ConfigError(f"App.{decorator}({given!r}): expected a string", hint=f'such as @app.{decorator}("{example}")')

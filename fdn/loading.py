@@ -3,19 +3,24 @@
 import difflib
 import importlib
 import importlib.util
+import logging
 import os
 import pkgutil
 import sys
-from collections.abc import Sequence
+import types
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from fdn.app import App
-from fdn.errors import BadRequest
+from fdn.errors import BadRequest, Error
 
 __all__ = ("load_app", "source_folders")
 
+_log = logging.getLogger(__name__)
 _NAME = "expected MODULE:APP: shop:app is `app = fdn.App()` in shop.py"
+# Files whose frames say nothing to whoever wrote the app: this one, and those that import for it.
+_OURS: Final = (__file__, importlib.__file__, "<frozen importlib._bootstrap>", "<frozen importlib._bootstrap_external>")
 
 
 def load_app(name: str) -> App:
@@ -25,24 +30,17 @@ def load_app(name: str) -> App:
 
     Raises:
         BadRequest: There is none; says what was found instead.
+        Error: The module, or the function, raised something. The log has its traceback.
     """
     module_name, attribute = _split(name)
     here = _look_here()
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise  # found, and something that it imports is not: the traceback says where
-        near = _near(error.name)
-        raise BadRequest(
-            f'there is no module "{error.name}" for "{name}"',
-            hint=f'did you mean "{near}"?' if near else f"it is looked for in {here} and where Python looks",
-        ) from None
+    module = _theirs(f"{module_name} cannot be imported", lambda: _imported(name, module_name, here))
     found: Any = module
     for part in attribute.split("."):
         found = getattr(found, part, None)
     if callable(found) and not isinstance(found, type):
-        found = _made(name, found)
+        factory = found
+        found = _theirs(f"{name} failed", lambda: _made(name, factory))
     if isinstance(found, App):
         return found
     there = [key for key, value in vars(module).items() if isinstance(value, App)]
@@ -81,9 +79,45 @@ def source_folders(names: Sequence[str]) -> list[Path]:
 
 def _split(name: str) -> tuple[str, str]:
     module, colon, attribute = name.partition(":")
-    if not (colon and module and attribute):
-        raise BadRequest(f'"{name}" names no app', hint=_NAME)
+    if not (colon and module and attribute) or "/" in module or module.endswith(".py") or module.startswith("."):
+        meant = f"{_dotted(module)}:{attribute or 'app'}"
+        raise BadRequest(f'"{name}" names no app', hint=f'{_NAME}; did you mean "{meant}"?' if module else _NAME)
     return module, attribute
+
+
+def _dotted(path: str) -> str:
+    """The module that a path of a file stands for."""
+    parts = path.removesuffix(".py").split("/")
+    return ".".join(part for part in parts if part.strip("."))
+
+
+def _imported(name: str, module_name: str, here: str) -> types.ModuleType:
+    try:
+        return importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise  # found, and something that it imports is not: the traceback says where
+        near = _near(error.name)
+        raise BadRequest(
+            f'there is no module "{error.name}" for "{name}"',
+            hint=f'did you mean "{near}"?' if near else f"it is looked for in {here} and where Python looks",
+        ) from None
+
+
+def _theirs(failed: str, function: Callable[[], Any]) -> Any:
+    """Run what is the app's own, and say of its mistakes where in the app they are."""
+    try:
+        return function()
+    except Exception as error:
+        place = error.__traceback__
+        while place is not None and place.tb_frame.f_code.co_filename in _OURS:
+            place = place.tb_next
+        if isinstance(error, Error):
+            if place is not None:  # such as a name of a service that cannot be one
+                error.add_note(f"in {place.tb_frame.f_code.co_filename}, line {place.tb_lineno}")
+            raise
+        _log.error("%s", failed, exc_info=error.with_traceback(place))
+        raise Error(f"{failed}: {type(error).__name__}: {error}", hint="the log shows its traceback") from error
 
 
 def _look_here() -> str:

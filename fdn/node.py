@@ -131,6 +131,9 @@ class Node:
         self.settings = _override(settings or Settings(), overrides)
         if control not in ("thread", "inline"):
             raise ConfigError(f"control={control!r}", hint="expected 'thread' or 'inline'")
+        for app in apps:
+            if not isinstance(app, App):
+                raise ConfigError(f"Node({app!r}): expected apps, then settings", hint="a name is given as name=...")
         self._apps = apps
         self._interceptors = (*interceptors, *(one for app in apps for one in app.interceptors))
         self._inline = control == "inline"

@@ -14,6 +14,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import types
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -59,6 +60,7 @@ def run_node(
 
 def run(*apps: App, **settings: Any) -> None:
     """Run a node with these apps until Ctrl-C or SIGTERM; see `App.run`."""
+    _check_place()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         status = run_node(Node(*apps, **settings))
@@ -68,6 +70,17 @@ def run(*apps: App, **settings: Any) -> None:
         status = error.code
     if status:
         raise SystemExit(status)
+
+
+def _check_place() -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        pass
+    else:
+        raise Error("App.run() has a loop of its own, and one runs here", hint="use `async with fdn.Node(app)` on it")
+    if threading.current_thread() is not threading.main_thread():
+        raise Error("App.run() takes signals, which only the main thread can", hint="use `fdn.sync.Node` in a thread")
 
 
 class _Process:

@@ -38,7 +38,8 @@ third:
     $$ fdn members
     $$ fdn service ls
 
-While you write it: `fdn run $package.app:app --reload`. The tests: `pytest`.
+While you write it: `fdn run $package.app:app --reload`. The tests: `python -m pytest`
+(`pip install pytest`, if it is not there).
 
 | File | What it holds |
 |---|---|

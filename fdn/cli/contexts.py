@@ -91,7 +91,7 @@ class ContextStore:
             known = ", ".join(self.names())
             raise NotFound(
                 f'there is no context "{name}"',
-                hint=f"there are: {known}" if known else "fdn up makes one",
+                hint=f"there are: {known}" if known else "`fdn up` makes one, and `fdn context add`",
                 context=name,
             )
         tree, _ = read_toml(path)

@@ -39,6 +39,10 @@ def report(error: Error | click.ClickException, as_json: bool) -> int:
         kind, message, hint, retryable, status = "usage", error.format_message(), "", False, int(error.exit_code)
         notes = []
         context = error.ctx if isinstance(error, click.UsageError) else None
+        if context is not None and not as_json and message == context.get_help():
+            # Several commands in one, and none of them named: this is no mistake, and what there is the answer.
+            sys.stderr.write(f"{message}\n")
+            return status
         if context is not None:
             hint = f"{context.get_usage()}; see {context.command_path} --help"
     if as_json:

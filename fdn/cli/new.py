@@ -1,5 +1,6 @@
 """`fdn new`: a scaffold that runs, with tests that pass."""
 
+import importlib.util
 from pathlib import Path
 
 import click
@@ -17,7 +18,7 @@ def command() -> None:
     """Begin an app, or add a service to one."""
 
 
-@examples("fdn new app shop", "cd shop", "pytest", "fdn run shop.app:app --reload")
+@examples("fdn new app shop", "cd shop", "python -m pytest", "fdn run shop.app:app --reload")
 @command.command("app")
 @output_options
 @click.argument("name", metavar="NAME")
@@ -31,7 +32,9 @@ def app(invocation: Invocation, name: str) -> None:
 
     files = new_app(name, Path())
     _tell(invocation, files)
-    note(f"next: cd {name}; pytest; fdn run {name.replace('-', '_')}.app:app")
+    # Not `pytest` alone: that of another environment knows no fdn.
+    missing = "" if importlib.util.find_spec("pytest") else "pip install pytest; "
+    note(f"next: cd {name}; {missing}python -m pytest; fdn run {name.replace('-', '_')}.app:app")
 
 
 @examples("fdn new service billing", "fdn new service billing --package shop")

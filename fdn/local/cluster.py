@@ -239,6 +239,7 @@ def start_error(name: str, status: int, written: str, log: Path, plan: ClusterPl
         with contextlib.suppress(ValueError, KeyError):
             body = json.loads(line)["error"]
             cause = from_wire({**body, "message": f"node {name} did not start: {body['message']}"})
+            cause.add_note(f"its log is {log}")
             if isinstance(cause, Conflict) and "tcp://" in cause.message:
                 cause.hint = f"name another first port with --base-port (now {plan.base_port}), or 0 for any"
             return cause

@@ -31,6 +31,7 @@ from transports.wire.handshake import Hello, Identity, Refused, Welcome
 __all__ = ("DATA_CHANNELS", "DataPlane", "DataPlaneStats", "Handler", "NoTicket", "Origin", "Ticket")
 
 _log = logging.getLogger(__name__)
+_LAST_WORDS_S = 1.0  # for the answers of a member that has left, which the word of it may have overtaken
 DATA_CHANNELS = (Channel.DATA, Channel.EVENTS)
 _credit_decoder = msgspec.msgpack.Decoder(tuple[int, int, int])
 _encode = msgspec.msgpack.Encoder().encode
@@ -144,6 +145,7 @@ class DataPlane:
         self._sweep: asyncio.TimerHandle | None = None
         self._unknown_kinds = self._malformed = self._unanswerable = self._handler_faults = self._overdrawn = 0
         self._closed = False
+        self._leaving: dict[str, tuple[asyncio.TimerHandle, str]] = {}
         self.handlers: dict[int, Handler] = {Kind.CREDIT: self._on_credit}
         self.on_peer_lost: Callable[[str, str], None] = lambda node, reason: None
         self.on_caller_gone: Callable[[str], None] = lambda caller: None
@@ -239,6 +241,8 @@ class DataPlane:
     async def close(self) -> None:
         """Say goodbye on all links and close everything. Idempotent."""
         self._closed = True
+        for node in list(self._leaving):
+            self._end_leaving(node)
         if self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None
@@ -370,6 +374,8 @@ class DataPlane:
     def _on_session_closed(self, session: Session) -> None:
         if session.is_client:
             self.on_client_session_closed(session)
+        elif session.channel is Channel.DATA and session.peer in self._leaving:
+            self._end_leaving(session.peer)
 
     # -- links
 
@@ -397,7 +403,19 @@ class DataPlane:
         if not listen:
             self._sessions.drop_peer(node)
         self.on_caller_gone(node)
-        self.on_peer_lost(node, reason)
+        self._end_leaving(node)
+        if listen and self._sessions.has(Channel.DATA, node) and not self._closed:
+            end = self._loop.call_later(_LAST_WORDS_S, self._end_leaving, node)
+            self._leaving[node] = (end, reason)  # its last answers may be on their way
+        else:
+            self.on_peer_lost(node, reason)
+
+    def _end_leaving(self, node: str) -> None:
+        """A member that left has said all that it will."""
+        end, reason = self._leaving.pop(node, (None, ""))
+        if end is not None:
+            end.cancel()
+            self.on_peer_lost(node, reason)
 
     def _close_idle(self) -> None:
         for key, link in list(self._links.items()):

@@ -142,6 +142,10 @@ class Sessions:
         latest = [sessions[-1] for channel in Channel if (sessions := self._by_peer.get((channel, peer)))]
         return next((session.hello.identity for session in latest if not session.is_client), None)
 
+    def has(self, channel: Channel, peer: str) -> bool:
+        """Whether a session of this peer is open on this channel."""
+        return (channel, peer) in self._by_peer
+
     def open_sessions(self) -> tuple[Session, ...]:
         """All that are open, the longest unused first."""
         return tuple(self._by_source.values())

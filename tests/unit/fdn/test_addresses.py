@@ -28,7 +28,10 @@ def test_a_plus_searches() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("127.0.0.1:7400", "expected tcp://HOST:PORT"),
+        ("127.0.0.1", "no port"),
+        ("7400", "no port"),
+        ("127.0.0.1:65536", "no port between 0 and 65535"),
+        ("127.0.0.1:0+", "leave out the +"),
         ("tcp://127.0.0.1", "no port"),
         ("tcp://127.0.0.1:65533", "at most 65532"),
         ("tcp://127.0.0.1:0+", "leave out the +"),
@@ -81,6 +84,8 @@ def test_a_bare_address_is_tcp() -> None:
     assert parse_join("10.0.0.1:7400") == "tcp://10.0.0.1:7400"
     assert parse_join("[::1]:7400") == "tcp://[::1]:7400"
     assert parse_join("tcp://h:1") == "tcp://h:1"
+    assert parse_bind("127.0.0.1:7400") == parse_bind("tcp://127.0.0.1:7400")
+    assert parse_bind("[::1]:7400+") == parse_bind("tcp://[::1]:7400+")
 
 
 @pytest.mark.parametrize("text", ["h", "h:0", "h:65536", "*:7400", "0.0.0.0:7400", "udp://h:1", "", "h:7400+"])

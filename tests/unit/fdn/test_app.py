@@ -1,5 +1,6 @@
 import asyncio
 import threading
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -124,6 +125,29 @@ def test_a_lifespan_without_a_yield_is_none():
 
     with pytest.raises(fdn.ConfigError, match="has no yield"):
         App().lifespan(setup)  # type: ignore[type-var]
+
+
+def test_lifespans_that_cannot_be():
+    def plain(node: fdn.Node) -> Iterator[None]:
+        yield
+
+    async def for_nobody() -> AsyncIterator[None]:
+        yield
+
+    with pytest.raises(fdn.ConfigError, match=r"plain is a plain `def`; write `async def`"):
+        App().lifespan(plain)  # type: ignore[type-var]
+    with pytest.raises(fdn.ConfigError, match=r"for_nobody takes \(\) .*; expected one argument, the node"):
+        App().lifespan(for_nobody)  # type: ignore[type-var]
+
+
+def test_decorators_without_their_parentheses():
+    def who() -> str:
+        return ""
+
+    with pytest.raises(fdn.ConfigError, match=r'expected a string; such as @app.service\("hello"\)'):
+        App().service(who)  # type: ignore[arg-type]
+    with pytest.raises(fdn.ConfigError, match=r'such as @app.subscribe\("orders'):
+        App().subscribe(who)  # type: ignore[arg-type]
 
 
 @virtual

@@ -1,10 +1,11 @@
 import sys
+import traceback
 from pathlib import Path
 
 import pytest
 
 from fdn.app import App
-from fdn.errors import BadRequest
+from fdn.errors import BadRequest, ConfigError, Error
 from fdn.loading import load_app, source_folders
 
 CALC = """
@@ -42,7 +43,7 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("shop_of_this_test").mkdir()
     Path("shop_of_this_test/__init__.py").write_text("")
     Path("shop_of_this_test/app.py").write_text(CALC)
-    Path("broken_of_this_test.py").write_text("import a_module_that_is_not_there\n")
+    Path("broken_of_these_tests.py").write_text("import a_module_that_is_not_there\n")
     assert before
 
 
@@ -64,8 +65,12 @@ def test_apps_are_found_from_here(name: str, app: str):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("calc", "expected MODULE:APP"),
-        (":app", "expected MODULE:APP"),
+        ("calc", 'expected MODULE:APP.*; did you mean "calc:app"'),
+        (":app", "expected MODULE:APP: [^;]*$"),
+        ("calc.py", 'did you mean "calc:app"'),
+        ("./calc.py:app", 'did you mean "calc:app"'),
+        ("shop/app.py:make", 'did you mean "shop.app:make"'),
+        ("../calc:app", 'did you mean "calc:app"'),
         ("calc_of_this_test:", "expected MODULE:APP"),
         ("calc_of_this_test:nothing", "holds nothing of that name; it has app"),
         ("calc_of_this_test:Holder", "type, not an fdn.App; it has app"),
@@ -84,11 +89,37 @@ def test_what_is_no_app_is_said(name: str, said: str):
         load_app(name)
 
 
-def test_a_mistake_inside_is_not_hidden():
-    with pytest.raises(ModuleNotFoundError, match="a_module_that_is_not_there"):
-        load_app("broken_of_this_test:app")
-    with pytest.raises(TypeError, match="make_for"):
-        load_app("calc_of_this_test:make_wrongly")
+@pytest.mark.parametrize(
+    ("name", "said", "line"),
+    [
+        ("broken_of_these_tests:app", "cannot be imported: ModuleNotFoundError: .*a_module_that_is_not_there", 1),
+        ("calc_of_this_test:make_wrongly", "make_wrongly failed: TypeError: .*make_for", 22),
+    ],
+)
+def test_a_mistake_inside_is_shown_where_it_is(
+    name: str, said: str, line: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(Error, match=said) as caught:
+        load_app(name)
+    assert type(caught.value) is Error, "the app failed; what was asked for is in order"
+    assert "Traceback" in caplog.text
+    frames = traceback.extract_tb(caught.value.__cause__.__traceback__ if caught.value.__cause__ else None)
+    assert [(frame.lineno, Path(frame.filename).stem) for frame in frames] == [(line, name.partition(":")[0])]
+
+
+def test_a_file_that_is_no_python_is_shown(caplog: pytest.LogCaptureFixture):
+    Path("unread_of_these_tests.py").write_text("app = fdn.App(\n")
+    with pytest.raises(Error, match="unread_of_these_tests cannot be imported: SyntaxError"):
+        load_app("unread_of_these_tests:app")
+    assert 'unread_of_these_tests.py", line 1' in caplog.text
+
+
+def test_what_an_app_declares_wrongly_is_said_with_its_line():
+    Path("wrong_of_these_tests.py").write_text('import fdn\napp = fdn.App()\napp.service("a b")(len)\n')
+    with pytest.raises(ConfigError, match="'a b' is not a name") as caught:
+        load_app("wrong_of_these_tests:app")
+    (said,) = caught.value.__notes__
+    assert said.endswith("wrong_of_these_tests.py, line 3")
 
 
 def test_where_the_source_is(tmp_path: Path):
@@ -96,7 +127,7 @@ def test_where_the_source_is(tmp_path: Path):
     assert source_folders(["shop_of_this_test.app:app"]) == [shop]
     assert source_folders(["calc_of_this_test:app"]) == [tmp_path]
     assert source_folders(["shop_of_this_test.app:app", "calc_of_this_test:app"]) == [tmp_path]
-    assert source_folders(["broken_of_this_test:app"]) == [tmp_path], "nothing is run to find out"
+    assert source_folders(["broken_of_these_tests:app"]) == [tmp_path], "nothing is run to find out"
 
 
 @pytest.mark.parametrize(

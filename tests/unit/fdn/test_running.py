@@ -3,10 +3,12 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
+from fdn.app import App
 from fdn.errors import Conflict, Error, Unreachable
 from fdn.running import INTERRUPTED, run_node
 
@@ -156,6 +158,16 @@ def test_an_app_runs_until_it_is_told_to_end() -> None:
     done = program("os.kill(os.getpid(), signal.SIGTERM)")
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_an_app_runs_neither_on_a_loop_nor_in_a_thread() -> None:
+    async def on_a_loop() -> None:
+        with pytest.raises(Error, match=r"one runs here; use `async with fdn.Node\(app\)` on it"):
+            App().run()
+
+    asyncio.run(on_a_loop())
+    with ThreadPoolExecutor(1) as pool, pytest.raises(Error, match=r"main thread can; use `fdn.sync.Node`"):
+        pool.submit(App().run).result()
 
 
 def test_an_app_that_cannot_start_says_why() -> None:

@@ -59,7 +59,7 @@ def test_names_and_the_current_one(store: ContextStore) -> None:
 
 
 def test_what_is_not_there_is_told_with_what_is(store: ContextStore) -> None:
-    with pytest.raises(NotFound, match='no context "prod"; fdn up makes one'):
+    with pytest.raises(NotFound, match='no context "prod"; `fdn up` makes one'):
         store.read("prod")
     store.write("up", MINE)
     with pytest.raises(NotFound, match="there are: up"):

@@ -125,6 +125,15 @@ def test_without_a_command_the_help_is_no_data(capsys: pytest.CaptureFixture[str
     assert "Commands:" in err
 
 
+def test_of_a_group_without_a_command_too(capsys: pytest.CaptureFixture[str]) -> None:
+    # An older click calls it a success, and prints to standard output.
+    status = run(["context"])
+    out, err = capsys.readouterr()
+    assert (status, bool(out)) in ((2, False), (0, True))
+    assert (out + err).startswith("Usage: fdn context")
+    assert "error" not in out + err
+
+
 def test_a_command_that_is_not_there_is_guessed(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["vresion"]) == 2
     assert 'error: there is no command "vresion"; did you mean "version"?' in capsys.readouterr().err

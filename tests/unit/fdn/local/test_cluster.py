@@ -43,6 +43,7 @@ def test_a_nodes_own_error_is_passed_on():
     error = start_error("n1", 2, text, LOG, PLAN)
     assert type(error) is ConfigError
     assert str(error) == "node n1 did not start: fdn.toml:3: unknown key nmae; did you mean name?"
+    assert error.__notes__ == [f"its log is {LOG}"]
 
 
 def test_a_taken_port_says_which_option_of_this_command_helps():
