@@ -177,7 +177,7 @@ def test_it_follows_the_source(cluster: ProcessCluster, shop: Path) -> None:
         assert client.call("answer") == "a third"
     (shop / "answer.py").write_text("import nothing_of_that_name\n")
     eventually("the traceback is shown", lambda: "ModuleNotFoundError" in run.said)
-    eventually("it waits", lambda: "before it was ready; waiting for the next change" in run.said)
+    eventually("it waits", lambda: "its traceback; waiting for the next change" in run.said)
     (shop / "answer.py").write_text('ANSWER = "the last"\n')
     run.ready = run.next_line()
     with run.client() as client:
