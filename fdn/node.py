@@ -706,6 +706,7 @@ class Node:
 
         async def tell_members() -> None:
             unaware[:] = await self._announce(min(_TELL_S, self.settings.drain_timeout_s / 2))
+            self._host.post(self._control.send_clients_away)
 
         async def drain_clients() -> None:
             await self._gateway.drain()

@@ -30,6 +30,10 @@ class Addresses:
         """Members that the last node told of."""
         return self._remembered
 
+    def beside(self, endpoint: str) -> bool:
+        """Whether there is another than this one."""
+        return any(each != endpoint for each in (*self._remembered, *self._seeds))
+
     def on_members(self, rows: Any) -> None:
         """The answer to `fdn.node.members`: remember those that can be talked to."""
         found = [_endpoint(row) for row in rows] if isinstance(rows, list) else []

@@ -31,6 +31,7 @@ class Kind:
     UNSUBSCRIBE: Final = 13
     EVENT: Final = 14
     CREDIT: Final = 16
+    CORE: Final = 18
 
 
 class Meta:

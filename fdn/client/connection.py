@@ -30,6 +30,7 @@ __all__ = ("CHANNELS", "Connection", "Dial", "Hang", "Link", "Owner", "Phase", "
 CHANNELS: Final = ("coordination", "data", "events")
 _VERSIONS: Final = (1, 1)
 _ATTEMPT_S_LEAST: Final = 0.5
+_FAREWELL: Final = batch([envelope(Kind.BYE, "", 0, 0, None, encode({"reason": "closed"}))])
 _GOODBYE_S: Final = 0.25  # between a BYE and the end of what is under way
 _LASTING_S: Final = 1.0  # a connection lost sooner than that is followed by a pause
 
@@ -227,9 +228,15 @@ class Connection:
     def hang_up(self) -> None:
         """Say goodbye and forget the node; `want` begins anew."""
         self._sweeps = False
-        self._hang_all(batch([envelope(Kind.BYE, "", 0, 0, None, encode({"reason": "closed"}))]))
+        self._hang_all(_FAREWELL)
         self.phase = Phase.IDLE
         self.changed.fire()
+
+    def move_on(self, why: str, now: float) -> None:
+        """Say goodbye to the node, and find another. What was sent has been answered."""
+        self._sweeps = False
+        self._hang_all(_FAREWELL)
+        self._lose(why, now, is_warning=False)
 
     # -- what the sockets tell
 
@@ -391,7 +398,7 @@ class Connection:
         else:
             self.phase, self._leaves_at, self._why = Phase.LEAVING, at, why
 
-    def _lose(self, why: str, now: float) -> None:
+    def _lose(self, why: str, now: float, is_warning: bool = True) -> None:
         error = Unreachable(why, hint="whether what was under way was carried out is not known")
         self._failures = [error]
         self._give_up(error, now)
@@ -402,7 +409,7 @@ class Connection:
         else:
             self._begin_round(now)
         if self._reconnect:
-            self._emit(Tell(f"{why}; trying {len(self.addresses.round())} addresses", is_warning=True))
+            self._emit(Tell(f"{why}; trying {len(self.addresses.round())} addresses", is_warning))
         self.changed.fire()
 
     def _give_up(self, error: Error, now: float) -> None:

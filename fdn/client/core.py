@@ -29,6 +29,8 @@ __all__ = ("Core", "Effect", "Run", "Stop")
 _MEMBERS: Final = "fdn.node.members"
 _MEMBERS_EVERY_S: Final = 30.0
 _MEMBERS_TIMEOUT_S: Final = 5.0
+_DRAINING: Final = "fdn.draining"
+_REST_S: Final = 1.0  # how long new work is kept back from a node that drains, while what is under way comes to its end
 _TO_CALLEE: Final = "request"  # `to` of what belongs to a request stream
 _TO_CALLER: Final = "reply"
 
@@ -99,6 +101,7 @@ class Core(Owner):
         self._jobs: dict[int, Job] = {}
         self._members_at = 0.0  # when to ask for the members again
         self._members_asked: Pending | None = None
+        self._rests_until = 0.0  # while our node drains, and may be left as soon as nothing is under way
         self.events_unconfirmed = 0
         self.lost_events = False
 
@@ -129,10 +132,12 @@ class Core(Owner):
         self.connection.tick(now)
         if self._members_at and now >= self._members_at:
             self._ask_members(now)
+        if self._rests_until:
+            self._move_on(now)
 
     def next_deadline(self) -> float | None:
         """When to `tick` at the latest."""
-        times = [at for at in (self.connection.next_deadline(), self._members_at) if at]
+        times = [at for at in (self.connection.next_deadline(), self._members_at, self._rests_until) if at]
         return min(times, default=None)
 
     def close(self) -> None:
@@ -150,7 +155,7 @@ class Core(Owner):
         self._services.clear()
         for link in self.connection.links.values():
             link.outbox.clear()
-        self._members_at = 0.0
+        self._members_at = self._rests_until = 0.0
         self.connection.hang_up()
 
     # -- calls, casts and events
@@ -332,7 +337,7 @@ class Core(Owner):
 
     def on_lost(self, error: Error, now: float) -> None:
         """What has been sent is lost; what has not been, or wants to last, waits for the next connection."""
-        self._members_at = 0.0
+        self._members_at = self._rests_until = 0.0
         for pending in [each for each in self._calls.values() if each.sent or not self._reconnect]:
             del self._calls[pending.number]
             pending.fail(
@@ -385,6 +390,8 @@ class Core(Owner):
                 self._on_item(self._jobs[received.id], received, now)
             case Kind.CANCEL if received.id in self._jobs:
                 self._stop(self._jobs.pop(received.id))
+            case Kind.CORE if received.to == _DRAINING and channel == "coordination" and self._reconnect:
+                self._rest(now)
 
     # -- answers
 
@@ -472,6 +479,25 @@ class Core(Owner):
         granted = job.request.grant() if job.request is not None and not job.over else None
         if granted is not None:
             self._put("data", Outgoing(Kind.CREDIT, _TO_CALLEE, job.number, encode(granted)))
+
+    # -- a node that drains
+
+    def _rest(self, now: float) -> None:
+        """Our node will stop: begin nothing new there, and go to another once nothing is under way."""
+        if not self.connection.addresses.beside(self.connection.endpoint):
+            return
+        self._rests_until = now + _REST_S
+        for link in self.connection.links.values():
+            link.outbox.rest()
+
+    def _move_on(self, now: float) -> None:
+        under_way = any(each.sent and each.channel != "coordination" for each in self._calls.values())
+        if not under_way and not self._jobs:
+            self.connection.move_on(f"the node at {self.connection.endpoint} drains", now)
+        elif now >= self._rests_until:  # something takes its time; the node waits for it, and for what is new too
+            self._rests_until = 0.0
+            for link in self.connection.links.values():
+                link.outbox.go_on()
 
     # -- what is said on a fresh connection
 

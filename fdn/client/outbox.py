@@ -95,25 +95,37 @@ class Outbox:
 
     def __init__(self) -> None:
         self._paid: collections.deque[Outgoing] = collections.deque()
+        self._rested: collections.deque[Outgoing] = collections.deque()
+        self._rests = False
         self._exempt: collections.deque[Outgoing] = collections.deque()
         self._paid_bytes = 0
         self.room = Signal()
 
     def __len__(self) -> int:
-        return len(self._paid) + len(self._exempt)
+        return len(self._paid) + len(self._rested) + len(self._exempt)
 
     @property
     def full(self) -> bool:
         """Whether a verb should wait for `room` first."""
-        return len(self._paid) >= _WAITING_MAX or self._paid_bytes >= _WAITING_BYTES_MAX
+        return len(self._paid) + len(self._rested) >= _WAITING_MAX or self._paid_bytes >= _WAITING_BYTES_MAX
 
     def put(self, outgoing: Outgoing) -> None:
         """Send it when its turn comes."""
         if outgoing.kind in _PAID:
-            self._paid.append(outgoing)
+            (self._rested if self._rests and outgoing.kind in _FRESH else self._paid).append(outgoing)
             self._paid_bytes += len(outgoing.body)
         else:
             self._exempt.append(outgoing)
+
+    def rest(self) -> None:
+        """Keep back whatever would begin something new, until `go_on`, or for the next connection."""
+        self._rests = True
+
+    def go_on(self) -> None:
+        """Send again what was kept back. Idempotent."""
+        self._rests = False
+        self._paid.extend(self._rested)
+        self._rested.clear()
 
     def ready(self, credit: Credit) -> bool:
         """Whether something may be sent now."""
@@ -135,6 +147,7 @@ class Outbox:
 
     def on_lost(self) -> None:
         """The connection is gone: keep what makes sense on another, which is what had not begun."""
+        self.go_on()
         self._exempt.clear()
         self._paid = collections.deque(each for each in self._paid if each.kind in _FRESH)
         self._paid_bytes = sum(len(each.body) for each in self._paid)
@@ -142,6 +155,7 @@ class Outbox:
 
     def clear(self) -> None:
         """Send nothing of it."""
+        self.go_on()
         self._paid.clear()
         self._exempt.clear()
         self._paid_bytes = 0

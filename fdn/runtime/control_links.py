@@ -185,6 +185,12 @@ class ControlLinks:
         """Believe no session of this node any more."""
         self._sessions.drop_peer(node)
 
+    def send_clients(self, envelope: Envelope) -> None:
+        """Tell every client that has a session now; one whose queue is full is not told, and counted."""
+        for session in self._sessions.open_sessions():
+            if session.is_client:
+                session.answer(envelope)
+
     def close(self, goodbye: str) -> None:
         """Say goodbye everywhere and drop everything but the transport."""
         for link in [*self._links.values(), *self._dials.values(), *self._asides.values()]:

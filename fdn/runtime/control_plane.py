@@ -208,6 +208,10 @@ class ControlPlane:
         self._draining = draining
         self._publish_record()
 
+    def send_clients_away(self) -> None:
+        """Tell clients that this node will stop; each goes elsewhere once it has its answers. Spec: section 5."""
+        self.links.send_clients(Envelope(Kind.CORE, "fdn.draining"))
+
     def leave(self, reason: str) -> None:
         """Say goodbye to the cluster. What was sent still has to leave the sockets: `close` with a goodbye sees to
         it.

@@ -67,3 +67,10 @@ def test_pauses_grow_with_jitter_and_start_over():
     assert len({jittered.pause_s() for _ in range(5)}) == 5
     for _ in range(5000):
         some.pause_s()  # years without overflow
+
+
+def test_whether_there_is_another():
+    known = addresses("tcp://n1:1")
+    assert not known.beside("tcp://n1:1")
+    known.on_members([row("tcp://n1:1"), row("tcp://n2:1")])
+    assert known.beside("tcp://n1:1")

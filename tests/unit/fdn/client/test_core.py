@@ -6,7 +6,7 @@ import pytest
 
 import fdn
 from fdn.client.codec import Kind, Meta, Received, encode
-from fdn.client.connection import Dial
+from fdn.client.connection import Dial, Hang
 from fdn.client.core import Run, Stop
 from fdn.client.inbox import Inbox
 from fdn.client.pending import Pending, ReplyStream
@@ -411,3 +411,59 @@ def test_closing_fails_what_waits_and_can_be_used_again(world: World):
     world.sent("data")
     world.hear("data", (Kind.REPLY, "", again.number, 0, None, 1))
     assert again.result() == 1
+
+
+# -- a node that drains
+
+
+def drains(world: World) -> None:
+    world.hear("coordination", (Kind.CORE, "fdn.draining", 0, 0, None, None))
+
+
+def test_a_client_leaves_a_node_that_drains_once_it_has_its_answers(world: World):
+    first = pending(world)
+    world.sent("data")
+    drains(world)
+    later = pending(world)
+    assert world.sent("data") == [], "nothing new begins there"
+    assert not world.hung()
+    world.hear("data", (Kind.REPLY, "", first.number, 0, None, 1))
+    assert first.result() == 1
+    world.core.tick(world.now)
+    effects = world.effects()
+    farewells = [effect for effect in effects if isinstance(effect, Hang)]
+    assert {effect.channel for effect in farewells} == {"coordination", "data", "events"}
+    assert all(effect.farewell for effect in farewells), "it says goodbye"
+    assert [effect.endpoint for effect in effects if isinstance(effect, Dial)] == ["tcp://n2:1"]
+    assert not later.over, "it waits for the next node"
+
+
+def test_what_takes_its_time_does_not_keep_new_work_back_for_long(world: World):
+    pending(world)
+    world.sent("data")
+    drains(world)
+    later = pending(world)
+    world.pass_time(1.1)
+    assert [each.id for each in world.sent("data")] == [later.number]
+    assert not world.hung()
+
+
+def test_a_client_that_serves_finishes_its_jobs_before_it_leaves(world: World):
+    serve(world)
+    world.hear("data", (Kind.CALL, "x", 7, 0, None, None))
+    [job] = jobs(world)
+    drains(world)
+    assert not world.hung()
+    world.core.reply(job, 5, world.now)
+    world.core.tick(world.now)
+    world.sent("data")
+    assert "data" in world.hung()
+
+
+def test_a_client_without_another_address_stays():
+    world = World("tcp://n1:1")
+    world.connect("data")
+    drains(world)
+    call = pending(world)
+    assert [each.id for each in world.sent("data")] == [call.number]
+    assert not world.hung()

@@ -105,6 +105,28 @@ def test_another_connection_gets_what_had_not_begun():
     assert woken
 
 
+def test_what_would_begin_something_new_rests_and_what_goes_on_does_not():
+    outbox = Outbox()
+    outbox.put(call(1))
+    outbox.rest()
+    outbox.put(call(2))
+    outbox.put(Outgoing(Kind.ITEM, "request", 1))
+    assert numbers(outbox.next_batch(FREE, 0)) == [1, 1]
+    assert not outbox.ready(FREE)
+    assert len(outbox) == 1
+    outbox.go_on()
+    assert numbers(outbox.next_batch(FREE, 0)) == [2]
+
+
+def test_another_connection_gets_what_rested():
+    outbox = Outbox()
+    outbox.rest()
+    outbox.put(call(1))
+    outbox.on_lost()
+    outbox.put(call(2))
+    assert numbers(outbox.next_batch(FREE, 0)) == [1, 2]
+
+
 def test_credit():
     credit = Credit((2, 1000), epoch=5)
     credit.spend(1, 10)
