@@ -11,7 +11,7 @@ import logging
 import random
 import time
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from threading import get_ident
 from typing import Any, Literal, TypeVar, overload
 
@@ -70,6 +70,9 @@ __all__ = ("Node", "NodeStats", "TransportFactory")
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
+_Call = Callable[
+    [str, Any, float | None, "msgspec.msgpack.Decoder[Any]", Retry | None], Coroutine[Any, Any, Any]
+]  # target, payload, timeout, decoder of the result, tries
 TransportFactory = Callable[[asyncio.AbstractEventLoop, Limits], Transport]
 _SETTLE_S = 1.0  # how long a start waits for what the other members serve
 _TELL_S = 2.0  # how long a node that drains waits for the members to know
@@ -159,6 +162,7 @@ class Node:
         self._send: Send | None = None
         self._cast: Callable[[str, Any], Awaitable[None]] = self._refuse_cast
         self._publish: Callable[[str, Any], Awaitable[int]] = self._refuse_publish
+        self._call: _Call = self._refuse_call
         self._guard.on_fork = self._disown
 
     # -- life
@@ -315,7 +319,7 @@ class Node:
         return self._cast(target, payload)  # a plain function: one coroutine less on the hot path
 
     @overload
-    async def call(
+    def call(
         self,
         target: str,
         payload: Any = None,
@@ -324,10 +328,10 @@ class Node:
         timeout: float | None = None,
         retry: Retry | int | None = None,
         items: Items | None = None,
-    ) -> T: ...
+    ) -> Coroutine[Any, Any, T]: ...
 
     @overload
-    async def call(
+    def call(
         self,
         target: str,
         payload: Any = None,
@@ -336,9 +340,9 @@ class Node:
         timeout: float | None = None,
         retry: Retry | int | None = None,
         items: Items | None = None,
-    ) -> Any: ...
+    ) -> Coroutine[Any, Any, Any]: ...
 
-    async def call(
+    def call(
         self,
         target: str,
         payload: Any = None,
@@ -347,7 +351,7 @@ class Node:
         timeout: float | None = None,
         retry: Retry | int | None = None,
         items: Items | None = None,
-    ) -> T | Any:
+    ) -> Coroutine[Any, Any, T | Any]:
         """Call `service.method`, or a plain function by its service's name, on one of the nodes that offer it.
 
         Nodes take turns. `@node` behind the target picks one by name or id.
@@ -370,19 +374,15 @@ class Node:
             Overloaded: Too much is waiting, there or here.
             BadRequest: The payload or the result does not fit its type.
         """
-        self._check_timeout(timeout)
-        self._check_running()
-        decoder = _plain if returns is None else _decoder_for(returns)  # type: ignore[arg-type]
+        if get_ident() != self._thread:
+            raise self._out_of_place()
+        if timeout is not None:
+            self._check_timeout(timeout)
+        decoder: msgspec.msgpack.Decoder[Any] = _plain if returns is None else _decoder_for(returns)  # type: ignore[arg-type]
         tries = Retry(retry) if isinstance(retry, int) else retry
         if items is not None:
-            return await self._call_with_items(target, payload, decoder, timeout, items)
-        if self._send is None:
-            return await self._caller.call(target, payload, timeout, decoder, tries)
-        outgoing = Outgoing(target, payload, is_call=True, timeout_s=timeout)
-        return await compose_send(
-            self._interceptors,
-            lambda out: self._caller.call(out.target, out.payload, out.timeout_s, decoder, tries),
-        )(outgoing)
+            return self._call_with_items(target, payload, decoder, timeout, items)
+        return self._call(target, payload, timeout, decoder, tries)  # not awaited here: one coroutine less
 
     @overload
     def stream(
@@ -840,10 +840,12 @@ class Node:
         self._data.on_peer_lost = self._on_peer_lost
         self._data.on_caller_gone = self._dispatcher.on_caller_gone
         self._cast = self._caller.cast
+        self._call = self._caller.call
         self._put_events_on_top(kept)
         if self._interceptors:
             self._send = compose_send(self._interceptors, lambda out: self._caller.cast(out.target, out.payload))
             self._cast = self._send_cast
+            self._call = self._send_call
             publish = self._events.publish
             self._send_event = compose_send(self._interceptors, lambda out: publish(out.target, out.payload))
             self._publish = self._send_publish
@@ -919,6 +921,19 @@ class Node:
     async def _send_cast(self, target: str, payload: Any) -> None:
         assert self._send is not None
         await self._send(Outgoing(target, payload, is_call=False, timeout_s=None))
+
+    async def _send_call(
+        self,
+        target: str,
+        payload: Any,
+        timeout: float | None,
+        decoder: "msgspec.msgpack.Decoder[Any]",
+        tries: Retry | None,
+    ) -> Any:
+        return await compose_send(
+            self._interceptors,
+            lambda out: self._caller.call(out.target, out.payload, out.timeout_s, decoder, tries),
+        )(Outgoing(target, payload, is_call=True, timeout_s=timeout))
 
     async def _send_publish(self, subject: str, payload: Any) -> int:
         sent: int = await self._send_event(Outgoing(subject, payload, is_call=False, timeout_s=None, is_event=True))
@@ -1042,7 +1057,7 @@ class Node:
         """Close what was opened, last first; what does not end in time is reported and left behind."""
         self._state = "stopping"
         _running.discard(self)
-        self._cast, self._publish = self._refuse_cast, self._refuse_publish
+        self._cast, self._publish, self._call = self._refuse_cast, self._refuse_publish, self._refuse_call
         ends_at = self._loop.time() + self.settings.stop_timeout_s
         while self._closers:
             close = self._closers.pop()
@@ -1121,13 +1136,17 @@ class Node:
         self._check_running()
         raise AssertionError("unreachable: a running node casts")
 
+    async def _refuse_call(self, target: str, *_: Any) -> Any:
+        self._check_running()
+        raise AssertionError("unreachable: a running node calls")
+
     async def _refuse_publish(self, subject: str, payload: Any) -> int:
         self._check_running()
         raise AssertionError("unreachable: a running node publishes")
 
     def _disown(self) -> None:
         """In a forked child: what was inherited is neither used nor closed, but the lock of the data directory."""
-        self._cast, self._publish = self._refuse_cast, self._refuse_publish
+        self._cast, self._publish, self._call = self._refuse_cast, self._refuse_publish, self._refuse_call
         if self._state not in ("new", "stopped"):
             detach_loop(self._loop)
         if self._identity is not None:

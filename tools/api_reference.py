@@ -7,7 +7,8 @@ import dataclasses
 import importlib
 import inspect
 import re
-from collections.abc import Iterator
+import typing
+from collections.abc import Awaitable, Coroutine, Iterator
 from typing import Any, Final
 
 import fdn
@@ -48,8 +49,16 @@ def _entry(name: str, value: Any) -> Iterator[str]:
         if isinstance(member, property):
             yield f"\n### `{name}.{attribute}`\n\n{_prose(inspect.getdoc(member) or '')}"
         elif inspect.isroutine(found) and doc and attribute not in _KEPT_DUNDERS:
-            prefix = "async " if inspect.iscoroutinefunction(found) else ""
+            prefix = "async " if _is_awaited(found) else ""
             yield f"\n### `{prefix}{name}.{attribute}{_signature(found)}`\n\n{_prose(doc)}"
+
+
+def _is_awaited(function: Any) -> bool:
+    """Whether what it returns is for `await`; a plain function may hand out a coroutine or a future."""
+    if inspect.iscoroutinefunction(function):
+        return True
+    returned = typing.get_origin(getattr(function, "__annotations__", {}).get("return"))
+    return returned in (Awaitable, Coroutine)
 
 
 def _own_doc(cls: type) -> str:

@@ -54,6 +54,21 @@ class Outbox(abc.ABC):
     `_end` when the connection is over. Closing belongs here too, because what waits here may linger.
     """
 
+    # What every message touches. A transport adds attributes of its own, and a dict of more than 30 of them is slow.
+    __slots__ = (
+        "__dict__",
+        "__weakref__",
+        "_batch_bytes_max",
+        "_batch_messages_max",
+        "_deferred",
+        "_ended",
+        "_exempt",
+        "_open",
+        "_pass_ends",
+        "_writable",
+        "full",
+    )
+
     def __init__(self, loop: asyncio.AbstractEventLoop, limits: Limits) -> None:
         self._loop = loop
         self._now = loop.time

@@ -10,17 +10,19 @@ have run is made again only if its caller gave a `Retry`.
 import asyncio
 import dataclasses
 import random
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, Protocol
 
 import msgspec
 
-from fdn.context import new_span, new_trace, pack_trace, scope_var
+from fdn.context import Scope, new_span, new_trace, pack_trace, scope_var
 from fdn.errors import BadRequest, DeadlineExceeded, Error, Overloaded, Unreachable, from_wire
+from fdn.messaging.deadlines import Deadlines
 from fdn.messaging.directory import Directory, Route
 from fdn.messaging.dispatch import PING, Dispatcher
-from fdn.messaging.payloads import decode, encode, wire
+from fdn.messaging.payloads import MISFITS, decode, does_not_fit, encode, wire
 from fdn.messaging.retry import Retry
+from fdn.messaging.settled import settled
 from fdn.messaging.workers import loop_pass
 from fdn.runtime.data_plane import DataPlane, NoTicket, Origin, Ticket
 from fdn.runtime.link import Link
@@ -35,6 +37,11 @@ __all__ = ("Caller", "CallerStats", "OpenCalls", "Way")
 _ID_MASK = 0xFFFF_FFFF_FFFF_FFFF
 _NO_TICKET = NoTicket()
 _EPSILON_MS = 1  # a deadline written as 0 would mean "the receiver's default"
+# As plain numbers: to look up a member of an enum costs as much as to make an envelope.
+_CALL: Final = int(Kind.CALL)
+_CAST: Final = int(Kind.CAST)
+_TRACE: Final = int(MetaKey.TRACE)
+_HEADERS: Final = int(MetaKey.HEADERS)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -133,12 +140,8 @@ class Way:
         self.outlet = outlet
 
 
-class _Pending:
-    __slots__ = ("future", "node")
-
-    def __init__(self, node: str, future: "asyncio.Future[msgspec.Raw]") -> None:
-        self.node = node
-        self.future = future
+# What a call waits for: the node that was asked, the future of the answer, the target, and where its deadline is held.
+_Pending = tuple[str, "asyncio.Future[msgspec.Raw]", str, set[int]]
 
 
 class Caller:
@@ -166,62 +169,63 @@ class Caller:
         self._node = node
         self._plane = plane
         self._directory = directory
+        self._routes = directory.routes
         self._dispatcher = dispatcher
         self._loop = loop
+        self._now = loop.time
         self.rng = rng
         self._timeout_s = settings.calls.timeout_s
         self._retry = Retry(settings.calls.retries)
         self._in_flight_max = settings.calls.in_flight_max
         self._body_bytes_max = settings.data.body_bytes_max
         self._sends_per_pass_max = settings.data.sends_per_pass_max
-        self._sends = 0  # since the loop last had its turn
+        self._turn_at = self._sends_per_pass_max  # the number of casts at which the loop has its turn
+        self._sent = settled(None, loop)
         self._pending: dict[int, _Pending] = {}
+        self._deadlines: Deadlines[int] = Deadlines(self._on_deadline, loop)
         self._next_id = rng.getrandbits(64)
         self._links: dict[str, Link] = {}
         self.here = _Here(node, self._answer_here)
         self.streams: OpenCalls
         self._n_calls = self._n_casts = self._n_late = self._n_cancelled = self._n_retried = self._n_stray = 0
 
-    async def cast(self, target: str, payload: Any = None) -> None:
+    def cast(self, target: str, payload: Any = None) -> Awaitable[None]:
         """Send without waiting for an answer. At most once; casts from one task to one node arrive in order.
 
-        Waits while the receiver grants no credit or the link is not open.
+        Sent at once where a link with room is open; the `await` waits while the receiver grants no credit or the link
+        is not open.
 
-        Raises:
+        Raises (where it is awaited):
             NotFound: Nobody offers `target`.
             Unreachable: Nobody that offers it can be reached.
             BadRequest: The payload cannot be sent.
             DeadlineExceeded: The scope's deadline passed while waiting.
         """
-        route = self._directory.route(target)
-        body = payload if type(payload) is bytes else encode(payload)
+        route = self._routes.get(target)
+        if route is None:
+            return self._cast_slowly(target, payload)
+        body = payload
+        if type(payload) is not bytes:
+            try:
+                body = encode(payload)
+            except BadRequest as unsendable:
+                return _raise(unsendable)
         if body is not None and len(body) > self._body_bytes_max:
-            raise self._too_large(target, len(body))
+            return _raise(self._too_large(target, len(body)))
         scope = scope_var.get()
-        envelope = Envelope(Kind.CAST, route.to, 0, 0, None, body)
-        deadline_at = 0.0
-        if scope is not None:
-            deadline_at = scope.deadline_at
-            if scope.trace_id:
-                envelope.meta = {MetaKey.TRACE: pack_trace(scope.trace_id, scope.span_id)}
-            if scope.headers:
-                envelope.meta = {**(envelope.meta or {}), int(MetaKey.HEADERS): scope.headers}
-        self._n_casts += 1
         node = route.next()
         link = self._links.get(node)
         connection = None if link is None else link.connection
-        if connection is None:
-            node, connection = await self._reach(route, node, (), deadline_at or self._loop.time() + self._timeout_s)
-        if connection is None:
-            self._deliver_here(envelope, deadline_at)
+        if connection is None or connection.full:
+            return self._cast_late(route, node, body, scope)
+        if scope is None:
+            connection.send(Envelope(_CAST, route.to, 0, 0, None, body))
         else:
-            if connection.full:
-                await self._wait_room(connection, node, deadline_at or self._loop.time() + self._timeout_s)
-            connection.send(envelope, deadline_at)
-        self._sends += 1
-        if self._sends >= self._sends_per_pass_max:
-            self._sends = 0
-            await loop_pass()
+            connection.send(Envelope(_CAST, route.to, 0, 0, _cast_meta(scope), body), scope.deadline_at)
+        self._n_casts = casts = self._n_casts + 1
+        if casts < self._turn_at:
+            return self._sent
+        return self._give_turn()
 
     async def call(
         self,
@@ -243,27 +247,27 @@ class Caller:
             RemoteError: The handler raised; shows the remote traceback.
             Error: As the handler raised it, or as `cast` raises.
         """
-        started = self._loop.time()
+        started = self._now()
         deadline_at = started + (self._timeout_s if timeout_s is None else timeout_s)
         scope = scope_var.get()
+        headers: Mapping[str, str] | None = None
+        trace_id = b""
         if scope is not None:
-            if scope.deadline_at:
-                deadline_at = min(deadline_at, scope.deadline_at)
-            trace_id = scope.trace_id or new_trace()
-        else:
-            trace_id = new_trace()
+            if scope.deadline_at and scope.deadline_at < deadline_at:
+                deadline_at = scope.deadline_at
+            trace_id, headers = scope.trace_id, scope.headers
         body = self.checked_body(target, payload)
         if deadline_at <= started:
             self._n_late += 1
             raise DeadlineExceeded(f"the deadline had passed before {target} was called", hint="nothing was sent")
-        retry = self._retry if retry is None else retry
+        trace_id = trace_id or new_trace()
         self._n_calls += 1
         tried: list[str] = []
         while True:
-            route = self._directory.route(target)
-            meta: dict[int, Any] = {int(MetaKey.TRACE): pack_trace(trace_id, new_span())}
-            if scope is not None and scope.headers:
-                meta[int(MetaKey.HEADERS)] = scope.headers
+            route = self._routes.get(target) or self._directory.route(target)
+            meta: dict[int, Any] = {_TRACE: (trace_id, new_span(), 1)}
+            if headers:
+                meta[_HEADERS] = headers
             node = route.next_but(tried) if tried else route.next()
             try:
                 link = self._links.get(node)
@@ -272,14 +276,23 @@ class Caller:
                     node, connection = await self._reach(route, node, tried, deadline_at)
                 elif connection.full:
                     await self._wait_room(connection, node, deadline_at)
-                answer = await self._call_once(route.to, node, connection, body, meta, deadline_at)
-                return decode(answer, decoder)
+                # Here and not in a method of its own: one coroutine less for each call.
+                call_id, future = self._ask(route.to, node, connection, meta, body, deadline_at)
+                try:
+                    answer = await future
+                except (asyncio.CancelledError, GeneratorExit):
+                    self._on_left(call_id)
+                    raise
+                try:
+                    return decoder.decode(answer)
+                except MISFITS as misfit:
+                    raise does_not_fit(misfit) from misfit
             except Error as error:
                 tried.append(node)
                 if error.facts.get("not_begun") and any(other not in tried for other in route.nodes):
                     self._n_retried += 1  # it went away just then, and surely has not done it
                     continue
-                pause = retry.pause_before(len(tried), error, self.rng)
+                pause = (retry or self._retry).pause_before(len(tried), error, self.rng)
                 if pause is None or self._loop.time() + pause >= deadline_at:
                     raise
             self._n_retried += 1
@@ -336,13 +349,22 @@ class Caller:
                     connection = await self._plane.link(node, channel).wait_open()
             except TimeoutError:
                 raise DeadlineExceeded(f"the {channel} link to node {node} did not open in time") from None
-        await self._call_once(PING, node, connection, None, None, deadline_at)
+        call_id, future = self._ask(PING, node, connection, None, None, deadline_at)
+        try:
+            await future
+        except (asyncio.CancelledError, GeneratorExit):
+            self._on_left(call_id)
+            raise
 
     def fail_peer(self, node: str, reason: str) -> None:
         """Calls in flight to `node` cannot be answered any more."""
-        for pending in [pending for pending in self._pending.values() if pending.node == node]:
-            if not pending.future.done():
-                pending.future.set_exception(
+        for call_id, (asked, future, _, bucket) in list(self._pending.items()):
+            if asked != node:
+                continue
+            del self._pending[call_id]
+            bucket.discard(call_id)
+            if not future.done():
+                future.set_exception(
                     Unreachable(
                         f"node {node} was lost while a call to it was under way: {reason}",
                         hint="the call may have been carried out; give a Retry where that does no harm",
@@ -371,17 +393,22 @@ class Caller:
 
     def on_reply(self, origin: Origin, envelope: Envelope, ticket: Ticket) -> None:
         """A REPLY came in."""
-        pending = self._pending.get(envelope.id)
-        if pending is None or pending.node != origin.peer or pending.future.done() or origin.is_client:
+        call_id = envelope.id
+        pending = self._pending.get(call_id)
+        if pending is None or pending[0] != origin.peer or origin.is_client:
             if not self.streams.on_reply(origin, envelope):
                 self._n_stray += 1
             return
-        pending.future.set_result(envelope.body)
+        del self._pending[call_id]
+        pending[3].discard(call_id)
+        future = pending[1]
+        if not future.done():
+            future.set_result(envelope.body)
 
     def on_error(self, origin: Origin, envelope: Envelope, ticket: Ticket) -> None:
         """An ERROR came in."""
-        pending = self._pending.get(envelope.id)
-        if pending is None or pending.node != origin.peer or pending.future.done() or origin.is_client:
+        pending = self._answered(origin, envelope)
+        if pending is None:
             if not self.streams.on_error(origin, envelope):
                 self._n_stray += 1
             return
@@ -389,64 +416,85 @@ class Caller:
             error = from_wire(decode(envelope.body))
         except BadRequest as unreadable:
             error = unreadable
-        pending.future.set_exception(error)
+        if not pending[1].done():
+            pending[1].set_exception(error)
 
     def count_stray(self, origin: Origin, envelope: Envelope) -> None:
         """An ITEM or END came in that belongs to no open stream: a plain call's, perhaps, which expected neither."""
-        pending = self._pending.get(envelope.id)
-        if pending is None or pending.node != origin.peer or pending.future.done() or origin.is_client:
+        pending = self._answered(origin, envelope)
+        if pending is None:
             self._n_stray += 1
             return
-        self._send_cancel(envelope.id, pending.node)
-        pending.future.set_exception(
-            BadRequest("the handler answers with a stream", hint="use `node.stream(...)` and iterate over it")
-        )
+        self._send_cancel(envelope.id, pending[0])
+        if not pending[1].done():
+            pending[1].set_exception(
+                BadRequest("the handler answers with a stream", hint="use `node.stream(...)` and iterate over it")
+            )
 
     # -- one try
 
-    async def _call_once(
+    def _ask(
         self,
         to: str,
         node: str,
         connection: Connection | None,
-        body: Any,
         meta: dict[int, Any] | None,
+        body: Any,
         deadline_at: float,
-    ) -> msgspec.Raw:
+    ) -> "tuple[int, asyncio.Future[msgspec.Raw]]":
+        """Send a CALL: its id, and the future of its answer."""
         if len(self._pending) >= self._in_flight_max:
             raise Overloaded(
                 f"{len(self._pending)} calls of this node await an answer (calls.in_flight_max)",
                 hint="make fewer at once, or raise calls.in_flight_max",
             )
-        call_id = self.next_id()
-        pending = self._pending[call_id] = _Pending(node, self._loop.create_future())
-        timer = self._loop.call_at(deadline_at, self._on_deadline, call_id, to)
+        call_id = self._next_id or 1
+        self._next_id = (call_id + 1) & _ID_MASK
+        future: asyncio.Future[msgspec.Raw] = asyncio.Future(loop=self._loop)
+        self._pending[call_id] = node, future, to, self._deadlines.add(call_id, deadline_at)
+        envelope = Envelope(_CALL, to, call_id, 0, meta, body)
         try:
-            envelope = Envelope(Kind.CALL, to, call_id, 0, meta, body)
             if connection is None:
                 self._deliver_here(envelope, deadline_at)
             else:
                 connection.send(envelope, deadline_at)
-            return await pending.future
-        except asyncio.CancelledError:
-            self._n_cancelled += 1
-            self._send_cancel(call_id, node)
+        except BaseException:
+            self._forget(call_id)
             raise
-        finally:
-            timer.cancel()
-            del self._pending[call_id]
+        return call_id, future
 
-    def _on_deadline(self, call_id: int, to: str) -> None:
-        pending = self._pending.get(call_id)
-        if pending is None or pending.future.done():
+    def _answered(self, origin: Origin, envelope: Envelope) -> _Pending | None:
+        """The call that is answered now, and waits no more; None if it is none of this origin's."""
+        pending = self._pending.get(envelope.id)
+        if pending is None or pending[0] != origin.peer or origin.is_client:
+            return None
+        return self._forget(envelope.id)
+
+    def _forget(self, call_id: int) -> _Pending | None:
+        pending = self._pending.pop(call_id, None)
+        if pending is not None:
+            pending[3].discard(call_id)
+        return pending
+
+    def _on_left(self, call_id: int) -> None:
+        """Nobody awaits this call any more."""
+        self._n_cancelled += 1
+        pending = self._forget(call_id)
+        if pending is not None:
+            self._send_cancel(call_id, pending[0])
+
+    def _on_deadline(self, call_id: int) -> None:
+        pending = self._forget(call_id)
+        if pending is None or pending[1].done():
             return
+        node, future, to, _ = pending
         self._n_late += 1
-        self._send_cancel(call_id, pending.node)
-        pending.future.set_exception(
+        self._send_cancel(call_id, node)
+        future.set_exception(
             DeadlineExceeded(
-                f"no answer to {to} from node {pending.node} before the deadline",
+                f"no answer to {to} from node {node} before the deadline",
                 hint="it may have been carried out; allow more time, or see `fdn members` for a stalled node",
-                node=pending.node,
+                node=node,
             )
         )
 
@@ -458,6 +506,34 @@ class Caller:
         link = self._links.get(node)
         if link is not None:
             link.send_exempt(cancel)  # it may have been closed as idle while the call ran
+
+    # -- casts that have to wait
+
+    async def _cast_slowly(self, target: str, payload: Any) -> None:
+        route = self._directory.route(target)
+        await self._cast_late(route, route.next(), self.checked_body(target, payload), scope_var.get())
+
+    async def _cast_late(self, route: Route, node: str, body: Any, scope: Scope | None) -> None:
+        envelope = Envelope(_CAST, route.to, 0, 0, None if scope is None else _cast_meta(scope), body)
+        deadline_at = 0.0 if scope is None else scope.deadline_at
+        link = self._links.get(node)
+        connection = None if link is None else link.connection
+        wait_until = deadline_at or self._loop.time() + self._timeout_s
+        self._n_casts += 1
+        if connection is None:
+            node, connection = await self._reach(route, node, (), wait_until)
+        if connection is None:
+            self._deliver_here(envelope, deadline_at)
+        else:
+            if connection.full:
+                await self._wait_room(connection, node, wait_until)
+            connection.send(envelope, deadline_at)
+        if self._n_casts >= self._turn_at:
+            await self._give_turn()
+
+    async def _give_turn(self) -> None:
+        self._turn_at = self._n_casts + self._sends_per_pass_max
+        await loop_pass()
 
     # -- ways to a node
 
@@ -554,3 +630,16 @@ class Caller:
             f"body of {size} bytes for {target!r} exceeds data.body_bytes_max={self._body_bytes_max}",
             hint="send less at once, or raise data.body_bytes_max on every node",
         )
+
+
+def _cast_meta(scope: Scope) -> dict[int, Any] | None:
+    meta: dict[int, Any] = {}
+    if scope.trace_id:
+        meta[_TRACE] = pack_trace(scope.trace_id, scope.span_id)
+    if scope.headers:
+        meta[_HEADERS] = scope.headers
+    return meta or None
+
+
+async def _raise(error: Error) -> None:
+    raise error

@@ -42,7 +42,14 @@ class Route:
 
 
 class Directory(Protocol):
-    """Who serves, or wants, this name?"""
+    """Who serves, or wants, this name?
+
+    Attributes:
+        routes: Those that need not be looked up again; always the same mapping. What is not in it, `route` knows.
+    """
+
+    @property
+    def routes(self) -> Mapping[str, Route]: ...
 
     def route(self, target: str) -> Route:
         """Where a call to `target` may go.
@@ -64,14 +71,15 @@ class OffersDirectory:
         self._decoded: dict[bytes, tuple[Offer, ...]] = {}
         self._serving: dict[str, list[str]] = {}  # target -> nodes that are well
         self._fallback: dict[str, list[str]] = {}  # target -> nodes that are suspect or stalled
-        self._routes: dict[str, Route] = {}
+        self.routes: dict[str, Route] = {}
         self._changes = 0
 
     def on_view(self, view: View) -> None:
         former, self._decoded = self._decoded, {}
-        routed = list(self._routes)
+        routed = list(self.routes)
         self._view = view
-        self._serving, self._fallback, self._routes = {}, {}, {}
+        self._serving, self._fallback = {}, {}
+        self.routes.clear()
         for node, encoded in sorted(view.offers.items()):
             offers = former.get(encoded) or decode_offers(encoded).services
             self._decoded[encoded] = offers
@@ -86,10 +94,10 @@ class OffersDirectory:
         for target in routed:
             nodes = self._nodes(target)
             if nodes:  # turns begin elsewhere with each change, so that the first in order is not favoured
-                self._routes[target] = Route(target, nodes, self._changes % len(nodes))
+                self.routes[target] = Route(target, nodes, self._changes % len(nodes))
 
     def route(self, target: str) -> Route:
-        route = self._routes.get(target)
+        route = self.routes.get(target)
         if route is not None:
             return route
         name, at, node = target.partition("@")
@@ -98,7 +106,7 @@ class OffersDirectory:
         nodes = self._nodes(target)
         if not nodes:
             raise self._not_found(target)
-        route = self._routes[target] = Route(target, nodes)
+        route = self.routes[target] = Route(target, nodes)
         return route
 
     def offers(self) -> Mapping[str, tuple[Offer, ...]]:

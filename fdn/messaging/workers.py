@@ -13,14 +13,17 @@ deadline's timer armed, and another worker woken for the jobs behind it.
 import asyncio
 import collections
 import contextvars
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any, Protocol
 
 from fdn.context import scope_var
+from fdn.messaging.deadlines import TICK_S, Deadlines
 
 __all__ = ("Job", "Workers", "loop_pass")
 
 _JOBS_PER_PASS_MAX = 256  # jobs that one worker may finish without waiting before the loop gets its turn
+# The caller is told of its deadline by its own timer, a tick late at most. The handler's end comes after that.
+_GRACE_S = 2 * TICK_S
 _MEANT_FOR_ALL = (SystemExit, KeyboardInterrupt, GeneratorExit)  # these end more than one handler
 
 
@@ -34,7 +37,7 @@ Begin = Callable[[Any, contextvars.Context], Coroutine[Any, Any, Any] | None]
 End = Callable[[Any, Any, BaseException | None, bool], None]
 
 
-class _LoopPass:
+class _LoopPass(Awaitable[None]):
     def __await__(self) -> Generator[None, None, None]:
         yield
 
@@ -78,6 +81,7 @@ class Workers:
         self._resting: list[asyncio.Future[None]] = []
         self._awake = 0  # workers that will look at the queue without being woken
         self._running: dict[Job, _Waiting] = {}  # jobs whose handler waits
+        self._deadlines: Deadlines[_Waiting] = Deadlines(_Waiting.expire, loop)
         self._closing = False
         # A task inherits the context of whoever makes it. That may be a caller on this node, whose trace and deadline
         # every later job would then see.
@@ -125,6 +129,7 @@ class Workers:
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
+        self._deadlines.close()
         if tasks:
             await asyncio.wait(tasks)  # not `gather`, which cannot be left while a handler will not be cancelled
 
@@ -203,7 +208,7 @@ class Workers:
         self._awake -= 1
         if self._jobs and not self._awake:
             self._wake_one()
-        timer = self._loop.call_at(job.deadline_at, waiting.expire) if job.deadline_at else None
+        held = self._deadlines.add(waiting, job.deadline_at + _GRACE_S) if job.deadline_at else None
         result: Any = None
         failure: BaseException | None = None
         try:
@@ -211,8 +216,8 @@ class Workers:
         except BaseException as error:  # a handler may raise anything, and none of it may end the worker
             failure = error
         finally:
-            if timer is not None:
-                timer.cancel()
+            if held is not None:
+                held.discard(waiting)
             del self._running[job]
             self._awake += 1
         for _ in range(waiting.cancels):

@@ -244,7 +244,7 @@ async def test_the_deadline_cuts_a_job_short():
         run = bench.put(sleep, loop.time() + 3)
         began = loop.time()
         await bench.done(run)
-        assert loop.time() - began == pytest.approx(3, abs=0.01)
+        assert 3 <= loop.time() - began < 3.02  # never early, and a few ticks late at most
         assert isinstance(run.error, asyncio.CancelledError)
         assert run.ends[0][2] is True
         in_time = bench.put(sleep, loop.time() + 20)
