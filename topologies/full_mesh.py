@@ -9,7 +9,16 @@ from collections.abc import Mapping
 from typing import assert_never
 
 from topologies.identity import NodeId
-from topologies.overlay import Connect, Disconnect, OverlayEffect, OverlayInput
+from topologies.overlay import (
+    Connect,
+    Disconnect,
+    LinkDown,
+    LinkUp,
+    OverlayEffect,
+    OverlayInput,
+    OverlayReceived,
+    Pinned,
+)
 from topologies.swim.interface import MemberChanged, Tick
 from topologies.swim.messages import Status
 
@@ -26,8 +35,8 @@ class FullMesh:
         match input:
             case MemberChanged():
                 return self._on_member_changed(input)
-            case Tick():
-                return []
+            case LinkUp() | LinkDown() | OverlayReceived() | Pinned() | Tick():
+                return []  # links follow membership, and everybody has one already
             case _:
                 assert_never(input)
 

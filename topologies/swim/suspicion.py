@@ -40,6 +40,9 @@ class Suspicion:
         member_count: Members alive or suspect, ourselves included.
         settings: For the multipliers.
         now: When we heard of it.
+
+    Attributes:
+        look_at: When we see for ourselves: infinite if never, or once we have.
     """
 
     def __init__(self, accuser: NodeId, member_count: int, settings: SwimSettings, now: float) -> None:
@@ -49,6 +52,7 @@ class Suspicion:
         self._accusers = {accuser}
         self._started = now
         self._at_latest = math.inf
+        self.look_at = math.inf
 
     @property
     def deadline(self) -> float:

@@ -15,6 +15,8 @@ Where we depart, and why:
   refutes: that is how a stopped process comes back and a partition heals, once someone has dialled (`healer`).
 - DEAD that arrives by push-pull about a member that we hold alive only makes it suspect: after a partition each side
   holds the whole other side dead, and one exchange would otherwise bury everybody twice.
+- Whoever still holds a member suspect after two or three intervals probes it out of turn, and says so: if it lives, it
+  answers that it has refuted long ago. Gossip reaches all but a few, and those would declare it dead.
 - Time when this node itself did not run (a stopped process, a long pause of the host) counts against nobody: all timers
   that would accuse a peer move by as much.
 
@@ -33,6 +35,7 @@ The driver's duties, in order:
 7. To leave: `Leave`, carry out its effects, let the links flush, stop.
 """
 
+import math
 import random
 from collections.abc import Mapping
 from typing import assert_never
@@ -169,7 +172,7 @@ class Swim:
                 deadlines.append(self._push_pull_at)
         if not self._left:
             deadlines.append(self._prober.next_deadline())
-            deadlines.extend(suspicion.deadline for suspicion in self._suspicions.values())
+            deadlines.extend(min(it.deadline, it.look_at) for it in self._suspicions.values())
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     @property
@@ -194,6 +197,9 @@ class Swim:
             self._on_changed(change, now, first_hand=False)
         if not self._left:
             self._carry_out(self._prober.tick(now), now)
+            for peer in [peer for peer, suspicion in self._suspicions.items() if suspicion.look_at <= now]:
+                self._suspicions[peer].look_at = math.inf
+                self._carry_out(self._prober.probe_now(peer, now), now)
             for peer in [peer for peer, suspicion in self._suspicions.items() if suspicion.deadline <= now]:
                 self._declare_dead(peer, now)
             if self._membership.live_count and now >= self._push_pull_at:
@@ -207,6 +213,7 @@ class Swim:
             self._ignored_count += len(message.claims)
             return
         refutations = self._refutation_count
+        lives_in_the_past = self._accuses_a_past_life(message)
         self._hear(message, sender, now)
         match message:
             case Ping(seq):
@@ -230,6 +237,21 @@ class Swim:
         accused = held is not None and held.status in (Status.DEAD, Status.LEFT) and not goodbye
         if (accused or refutations != self._refutation_count) and not isinstance(message, Ping):
             self._send(sender, Gossip(self._claims_for(sender)))  # an Ack has carried it otherwise
+        if lives_in_the_past:
+            self._send(sender, Gossip((self.me,)))
+
+    def _accuses_a_past_life(self, message: Message) -> bool:
+        """Whether the sender holds against us what we have refuted, by now old news to everybody else.
+
+        That we answer it refutes nothing: it would go on to declare us dead, and only a push-pull would help it.
+        """
+        me = self.me
+        return not self._left and any(
+            claim.subject == me.subject
+            and claim.status in (Status.SUSPECT, Status.DEAD)
+            and claim.incarnation < me.incarnation
+            for claim in message.claims[:CLAIMS_MAX]
+        )
 
     def _on_ping_req(self, sender: NodeId, seq: int, target: NodeId, now: float) -> None:
         if target == self.me.subject:
@@ -342,7 +364,10 @@ class Swim:
         self._prober.watch(peer, now)
         if after.status is Status.SUSPECT:
             self._suspicion_count += 1
-            self._suspicions[peer] = Suspicion(after.by, self._membership.live_count + 1, self._settings, now)
+            suspicion = Suspicion(after.by, self._membership.live_count + 1, self._settings, now)
+            # By then a refutation has reached all whom gossip reaches; whom it missed would wait for a push-pull.
+            suspicion.look_at = now + self._settings.probe_interval_s * self._rng.uniform(2.0, 3.0)
+            self._suspicions[peer] = suspicion
         elif first_hand and (before is None or before.status not in _LIVE):
             # Two parts of the cluster may be meeting here for the first time, or again.
             self._push_pull(peer, now, reply=True)

@@ -205,15 +205,26 @@ def test_paper_an_accusation_is_refuted_with_a_higher_incarnation():
     refuted, reply = driver.hear(N1, accusation)
     assert refuted == Refuted(msgspec.structs.replace(me, incarnation=(1, 1)), accusation)
     assert reply == Send(N1, Gossip((driver.swim.me,)))
-    assert driver.hear(N1, accusation) == []
+
+
+@pytest.mark.parametrize("status", [Status.SUSPECT, Status.DEAD])
+def test_who_missed_the_refutation_is_told_again(status):
+    driver = Driver()
+    accusation = msgspec.structs.replace(driver.swim.me, status=status, by=N2)
+    driver.hear(N2, accusation)
+    told = Send(N1, Gossip((driver.swim.me,)))
+    assert driver.hear(N1, accusation) == [told]
+    assert driver.feed(Received(N1, Ping(1, (accusation,))))[-1] == told
+    assert driver.swim.stats().refutations == 1
 
 
 @pytest.mark.parametrize("status", [Status.DEAD, Status.LEFT])
-def test_worse_is_refuted_too_and_the_past_is_let_be(status):
+def test_worse_is_refuted_too_and_the_past_is_not(status):
     driver = Driver()
     heard = msgspec.structs.replace(driver.swim.me, status=status, incarnation=(4, 2))
     assert driver.hear(N1, heard)[0].me.incarnation == (4, 3)
-    assert driver.hear(N1, msgspec.structs.replace(heard, incarnation=(4, 1))) == []
+    driver.hear(N1, msgspec.structs.replace(heard, incarnation=(4, 1)))
+    assert driver.swim.stats().refutations == 1
 
 
 def test_a_refutation_rides_on_the_ack_of_the_ping_that_accused():
@@ -250,6 +261,20 @@ def test_lifeguard_a_suspect_is_told_first_with_every_message(claim_about):
     driver.hear(N3, accusation)
     (ack,) = driver.feed(Received(N1, Ping(1)))
     assert ack.message.claims[0] == accusation
+
+
+def test_whoever_still_suspects_after_a_while_sees_for_itself_once_and_says_so(claim_about):
+    driver = Driver(*(claim_about(f"n{index}") for index in range(1, 30)), probe_interval_s=1.0, ack_timeout_s=0.4)
+    accusation = claim_about("n1", status=Status.SUSPECT, by="n2")
+    driver.hear(N3, accusation)
+    before = driver.now
+    assert [it for it in sends(driver.tick(before + 1.9), Ping) if it.peer == N1] == []
+    (ping,) = [it for it in sends(driver.tick(before + 3.1), Ping) if it.peer == N1]
+    assert ping.message.claims[0] == accusation
+    driver.feed(Received(N1, Ack(ping.message.seq)))
+    assert driver.status(N1) == "suspect"  # that it answers refutes nothing
+    driver.hear(N1, claim_about("n1", (1, 1)))
+    assert driver.status(N1) == "alive"
 
 
 def test_lifeguard_confirmations_hasten_the_end_and_are_passed_on(claim_about):
