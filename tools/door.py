@@ -54,6 +54,14 @@ def docs(root: Path, arguments: Sequence[str]) -> int:
     return 0
 
 
+def sim(root: Path, arguments: Sequence[str]) -> int:
+    """Play a scenario of `fdn.sim`."""
+    del root
+    from tools import sim as player  # here, because it imports fdn, which is only in .venv
+
+    return player.play(arguments)
+
+
 _RUN: Final = frozenset[str]()
 _DEV: Final = frozenset({"dev"})
 
@@ -66,6 +74,7 @@ VERBS: Final = {
     "bench": Verb(
         "casts and calls beside bare pyzmq; `bench events`: events beside nats-py; --help", _RUN, bench.bench
     ),
+    "sim": Verb("a scenario in virtual time with many seeds; a failure comes with its replay; --help", _RUN, sim),
     "docs": Verb("the tests that hold the documents to the code; --write makes docs/reference anew", _DEV, docs),
     "release": Verb(
         "wheel and source archive in dist/, the wheel tested in an empty environment", _DEV, release.release

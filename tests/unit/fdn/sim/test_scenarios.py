@@ -1,0 +1,9 @@
+from fdn.sim.scenarios import SCENARIOS
+
+
+def test_each_is_found_by_its_name():
+    assert len(SCENARIOS) >= 7
+    for name, scenario in SCENARIOS.items():
+        assert scenario.name == name
+        assert scenario.summary
+        assert scenario.nodes > 1
