@@ -58,6 +58,7 @@ class MetaKey(enum.IntEnum):
     MISSED = 17
     WINDOW = 18
     REQUEST_STREAM = 19
+    DELIVERY = 20
 
 
 class Envelope(msgspec.Struct, array_like=True, gc=False):
