@@ -121,7 +121,7 @@ class Machine:
     def dump(self) -> Iterator[bytes]:
         """A snapshot, in pieces: the same bytes on every node that has applied the same entries.
 
-        Answers are kept, and told, in the order in which the log gave them. It reads the state while it runs, so nothing
+        Answers are kept, and told, in the order in which the log gave them. It reads the state as it runs: nothing
         may be applied before it has ended.
         """
         piece = bytearray(_framed(_encode(_Head(_FORMAT, self.index, len(self._sessions), len(self._store)))))
