@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         Cancelled,
         ConfigError,
         Conflict,
+        Corrupt,
         DeadlineExceeded,
         Denied,
         Error,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         Unreachable,
         VersionMismatch,
     )
+    from fdn.messaging.blobs.blob import Blob
     from fdn.messaging.event_queue import Gap
     from fdn.messaging.interceptors import Incoming, Interceptor, Outgoing
     from fdn.messaging.retry import Retry
@@ -42,11 +44,13 @@ if TYPE_CHECKING:
 __all__ = (
     "App",
     "BadRequest",
+    "Blob",
     "Cancelled",
     "Client",
     "ConfigError",
     "Conflict",
     "Context",
+    "Corrupt",
     "DeadlineExceeded",
     "Denied",
     "Error",
@@ -76,6 +80,7 @@ __version__ = "0.1.0"
 
 _HOMES: Final = {
     "App": "fdn.app",
+    "Blob": "fdn.messaging.blobs.blob",
     "Client": "fdn.client.client",
     "Context": "fdn.context",
     "Event": "fdn.messaging.subscriptions",

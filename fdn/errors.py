@@ -6,6 +6,7 @@
     ├── ConfigError                2                config
     ├── Cancelled                  1                cancelled
     ├── Conflict                   8                conflict
+    ├── Corrupt                    1                corrupt
     ├── DeadlineExceeded           5                deadline_exceeded    (also a TimeoutError)
     ├── Denied                     7                denied
     ├── NoQuorum                   6    yes         no_quorum
@@ -36,6 +37,7 @@ __all__ = (
     "Cancelled",
     "ConfigError",
     "Conflict",
+    "Corrupt",
     "DeadlineExceeded",
     "Denied",
     "Error",
@@ -109,6 +111,12 @@ class Conflict(Error):
 
     code = 8
     wire_code = "conflict"
+
+
+class Corrupt(Error):
+    """What came is not what its digest says it must be."""
+
+    wire_code = "corrupt"
 
 
 class DeadlineExceeded(Error, TimeoutError):
@@ -210,6 +218,7 @@ _BY_WIRE_CODE: Final[Mapping[str, type[Error]]] = {
         Cancelled,
         ConfigError,
         Conflict,
+        Corrupt,
         DeadlineExceeded,
         Denied,
         Error,

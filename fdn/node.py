@@ -23,6 +23,9 @@ from fdn.context import DEADLINE_S_MAX, deadline, scope_var
 from fdn.errors import BadRequest, ConfigError, Error, NotFound, Overloaded
 from fdn.lifespans import Lifespans
 from fdn.messaging.awareness import KNOWS, OFFERS_BYTES_MAX, Awareness
+from fdn.messaging.blobs.blob import Blob
+from fdn.messaging.blobs.blobs import Blobs, BlobSource, BlobsStats
+from fdn.messaging.blobs.holdings import blob_requests
 from fdn.messaging.calls import Caller, CallerStats
 from fdn.messaging.client_probe import ClientProbe
 from fdn.messaging.client_services import ClientServices
@@ -92,6 +95,7 @@ class NodeStats:
     dispatch: DispatchStats
     events: EventsStats
     timers: TimersStats
+    blobs: BlobsStats
 
 
 class Node:
@@ -607,6 +611,25 @@ class Node:
         await self._events.announced(subscription, timeout)
         return subscription
 
+    async def blob(self, source: BlobSource) -> Blob:
+        """Make a large object of a file, a buffer, or whatever yields buffers, and hold it for others to fetch.
+
+        It is held until it is released (`async with`, or `release`) as often as it was made, or the node stops; that
+        nobody here refers to the `Blob` any more does not end it. A file is read where it lies, and must stay as it is.
+        A buffer is not copied, and must not be changed. What an iterable yields is kept in a file without a name.
+
+        Args:
+            source: A path; a contiguous buffer; or an iterable or async iterable of buffers.
+
+        Raises:
+            OSError: The file cannot be read, or what comes cannot be kept.
+            Conflict: The file changed while it was read.
+            Overloaded: This node holds `blobs.held_max`, or too much in memory.
+            BadRequest: It is none of these, or too large.
+        """
+        self._check_running()
+        return await self._blobs.make(source)
+
     # -- what is known
 
     @property
@@ -699,6 +722,7 @@ class Node:
             self._dispatcher.stats(),
             self._events.stats(),
             self._timers.stats(),
+            self._blobs.stats(),
         )
 
     def _drain_stages(self) -> tuple[Stage, ...]:
@@ -841,6 +865,7 @@ class Node:
         self._data.on_caller_gone = self._dispatcher.on_caller_gone
         self._cast = self._caller.cast
         self._call = self._caller.call
+        self._put_blobs_on_top(kept)
         self._put_events_on_top(kept)
         if self._interceptors:
             self._send = compose_send(self._interceptors, lambda out: self._caller.cast(out.target, out.payload))
@@ -864,6 +889,22 @@ class Node:
                 self._events.add(**wanted, decoder=_plain)
             for timer in app.timers:
                 self._timers.add(**_fields(timer))
+
+    def _put_blobs_on_top(self, kept: NodeIdentity) -> None:
+        caller, once = self._caller, Retry(0)
+        self._blobs = Blobs(
+            kept.node,
+            kept.name,
+            self.settings.blobs,
+            self._loop,
+            self._rng,
+            lambda node, to, payload, timeout_s: caller.call(f"{to}@{node}", payload, timeout_s, _plain, once),
+            lambda: [member.node for member in self.reachable() if not member.me],
+            lambda node: node in self._view.members,
+            caller.pause,
+        )
+        self._closers.append(self._blobs.close)
+        self._dispatcher.add(blob_requests(self._blobs.service))
 
     def _put_events_on_top(self, kept: NodeIdentity) -> None:
         self._events = Events(

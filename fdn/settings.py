@@ -17,6 +17,7 @@ from fdn.units import format_size
 from transports.channel import Channel
 
 __all__ = (
+    "BlobSettings",
     "CallSettings",
     "DataSettings",
     "EventSettings",
@@ -204,6 +205,42 @@ class EventSettings:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class BlobSettings:
+    """`blobs`: large objects that are held here and fetched in pieces."""
+
+    KEY: ClassVar[str] = "blobs"
+
+    # Bytes of a piece of the blobs that are made here. Higher costs less a byte; lower finds a bad piece sooner, and
+    # loses less when a link is cut.
+    piece_bytes: int = _within(1 * _MIB, 64 * _KIB, 8 * _MIB)
+
+    # Pieces that one transfer asks for ahead. So many are in memory at each end; higher fills a longer path.
+    window_pieces: int = _within(8, 1, 256)
+
+    # Seconds that one request for a piece may take before the next holder is asked.
+    piece_timeout_s: float = _within(10.0, 0.01, 3600.0)
+
+    # Seconds without a piece after which a transfer gives up. Higher bridges a longer cut of the network.
+    patience_s: float = _within(60.0, 0.0, 86400.0)
+
+    # Blobs that this node holds at once; past it making one raises Overloaded.
+    held_max: int = _within(1024, 1, 1_000_000)
+
+    # Bytes of those that lie in memory rather than in files.
+    memory_bytes_max: int = _within(1 * _GIB, 0, 1024 * _GIB)
+
+    # Largest blob that is read into memory at once; larger ones are saved, or taken piece by piece.
+    read_bytes_max: int = _within(1 * _GIB, 0, 1024 * _GIB)
+
+    # Where blobs made of iterables are kept, in files without a name; empty takes the system's folder for temporary
+    # files, which on some systems lies in memory.
+    spool_dir: str = ""
+
+    def __post_init__(self) -> None:
+        _check(self, self.KEY)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class FactSettings:
     """`facts`: the stream of what changed (members, links, leader) that programs may follow."""
 
@@ -282,6 +319,7 @@ class Settings:
     data: DataSettings = dataclasses.field(default_factory=DataSettings)
     calls: CallSettings = dataclasses.field(default_factory=CallSettings)
     events: EventSettings = dataclasses.field(default_factory=EventSettings)
+    blobs: BlobSettings = dataclasses.field(default_factory=BlobSettings)
     facts: FactSettings = dataclasses.field(default_factory=FactSettings)
     log: LogSettings = dataclasses.field(default_factory=LogSettings)
 

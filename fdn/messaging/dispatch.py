@@ -160,7 +160,7 @@ class Dispatcher:
 
     def offers(self) -> Offers:
         """What the cluster is told."""
-        return Offers(tuple(service.offer for _, service in sorted(self._services.items())))
+        return Offers(tuple(service.offer for _, service in sorted(self._services.items()) if not service.system))
 
     # -- the data plane calls these
 

@@ -112,6 +112,7 @@ class Service:
         mailbox_max: How many may wait; past that calls are refused with `Overloaded`, casts dropped and counted.
         threads: Run plain `def` methods on this many threads, because they block; 0 runs them inline.
         relay: Does the jobs of `target`, a function, which then only stands for them.
+        system: It is the node's own (`fdn.*`): every node has it, so nobody is told.
 
     Raises:
         ConfigError: The name is not one, there is nothing to serve, or a handler's signature cannot be served.
@@ -128,8 +129,10 @@ class Service:
         mailbox_max: int,
         threads: int = 0,
         relay: Relay | None = None,
+        system: bool = False,
     ) -> None:
-        self.name = valid_name(name)
+        self.name = name if system else valid_name(name)
+        self.system = system
         self.version = version
         self.capabilities = tuple(sorted(capabilities))
         self.concurrency = concurrency

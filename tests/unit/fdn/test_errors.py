@@ -51,6 +51,7 @@ def crossed(error: BaseException, node: str = "n1-00") -> Error:
         ("ConfigError", 2, False, "config"),
         ("Cancelled", 1, False, "cancelled"),
         ("Conflict", 8, False, "conflict"),
+        ("Corrupt", 1, False, "corrupt"),
         ("DeadlineExceeded", 5, False, "deadline_exceeded"),
         ("Denied", 7, False, "denied"),
         ("NoQuorum", 6, True, "no_quorum"),
@@ -71,7 +72,7 @@ def test_the_tree_is_as_drawn(name: str, code: int, retryable: bool, wire_code: 
 
 
 def test_the_table_above_holds_the_whole_tree() -> None:
-    assert len(TREE) == 14
+    assert len(TREE) == 15
 
 
 def test_message_and_hint_are_shown_and_facts_are_kept() -> None:
