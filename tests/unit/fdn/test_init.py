@@ -10,11 +10,13 @@ import fdn
 PUBLIC_API = {
     "App": "fdn.app",
     "BadRequest": "fdn.errors",
+    "Blob": "fdn.messaging.blobs.blob",
     "Cancelled": "fdn.errors",
     "Client": "fdn.client.client",
     "ConfigError": "fdn.errors",
     "Conflict": "fdn.errors",
     "Context": "fdn.context",
+    "Corrupt": "fdn.errors",
     "DeadlineExceeded": "fdn.errors",
     "Denied": "fdn.errors",
     "Error": "fdn.errors",

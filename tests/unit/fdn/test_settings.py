@@ -7,6 +7,7 @@ import pytest
 
 from fdn.errors import ConfigError
 from fdn.settings import (
+    BlobSettings,
     CallSettings,
     DataSettings,
     EventSettings,
@@ -23,6 +24,7 @@ SECTIONS: dict[str, Any] = {
     "data": DataSettings,
     "calls": CallSettings,
     "events": EventSettings,
+    "blobs": BlobSettings,
     "facts": FactSettings,
     "log": LogSettings,
 }
