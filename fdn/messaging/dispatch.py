@@ -12,7 +12,9 @@ import difflib
 import logging
 import traceback
 from collections.abc import Awaitable, Coroutine, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
+
+import msgspec
 
 from fdn.context import Context, Scope, new_span, scope_var, unpack_headers, unpack_trace
 from fdn.errors import (
@@ -28,7 +30,7 @@ from fdn.errors import (
 )
 from fdn.messaging.interceptors import Dispatch, Incoming, Interceptor, compose_dispatch
 from fdn.messaging.offers import Offers
-from fdn.messaging.payloads import MISFITS, does_not_fit, encode
+from fdn.messaging.payloads import MISFITS, decode, does_not_fit, encode
 from fdn.messaging.request_items import RequestItems, announces_items, receive_items, take_item
 from fdn.messaging.services import Method, Relay, Service
 from fdn.messaging.stream_flow import REPLY_STREAM, StreamReceiver, StreamSender, Window, read_window
@@ -48,7 +50,11 @@ __all__ = (
 
 _log = logging.getLogger(__name__)
 _REPORT_INTERVAL_S = 1.0  # at most one log line about failed casts in this time; all are counted
+# As plain numbers: to look up a member of an enum costs as much as to make an envelope.
 _CALL = int(Kind.CALL)
+_REPLY = int(Kind.REPLY)
+_TRACE = int(MetaKey.TRACE)
+_HEADERS = int(MetaKey.HEADERS)
 _NO_CONTEXT = Scope()
 STREAMED = object()  # the result of a job that has sent its answer itself
 PING = "fdn.node.ping"  # answered by the plane itself, on every channel
@@ -110,6 +116,7 @@ class Dispatcher:
         self._body_bytes_max = body_bytes_max
         self._stream_window = stream_window
         self._loop = loop
+        self._now = loop.time
         self._services: dict[str, Service] = {}
         self._methods: dict[str, Method] = {}
         self._workers: dict[str, Workers] = {}
@@ -168,8 +175,8 @@ class Dispatcher:
         """A CALL came in."""
         self._n_calls += 1
         method = self._methods.get(envelope.to)
-        if envelope.to == PING:
-            origin.answer(Envelope(Kind.REPLY, "", envelope.id))
+        if method is None and envelope.to == PING:
+            origin.answer(Envelope(_REPLY, "", envelope.id))
         elif origin.is_client and self.for_clients is not None:
             self.for_clients.forward(origin, envelope, ticket)
         elif method is None or not self._accepting:
@@ -294,11 +301,11 @@ class Dispatcher:
     # -- running
 
     def _call_inline(self, method: Method, origin: Origin, envelope: Envelope) -> None:
-        deadline_at = self._loop.time() + (envelope.deadline_ms / 1000 or self._default_timeout_s)
+        deadline_at = self._now() + (envelope.deadline_ms / 1000 or self._default_timeout_s)
         scope = scope_of(envelope, deadline_at)
         try:
             result = contextvars.copy_context().run(self._run_inline, method, origin, envelope, scope)
-            answer = Envelope(Kind.REPLY, "", envelope.id, 0, None, self._body_of(result))
+            answer = Envelope(_REPLY, "", envelope.id, 0, None, self._body_of(result))
         except BaseException as error:
             self._answer_error(origin, envelope.id, error)
             if isinstance(error, SystemExit | KeyboardInterrupt):
@@ -325,41 +332,46 @@ class Dispatcher:
 
     def _run_inline(self, method: Method, origin: Origin, envelope: Envelope, scope: Scope) -> Any:
         scope_var.set(scope)
-        arguments = method.signature.arguments(envelope.body)
+        single = method.signature.single
+        arguments = method.signature.arguments(envelope.body) if single is None else (decode(envelope.body, single),)
         name = method.signature.context_name
         if name is None:
             return method.function(*arguments)
         return method.function(*arguments, **{name: self._context(origin.peer, envelope.to, scope)})
 
     def _enqueue(self, method: Method, origin: Origin, envelope: Envelope, ticket: Ticket) -> None:
-        deadline_at = 0.0  # a cast without a deadline may take its time: nobody waits for it
-        is_call = envelope.kind == _CALL
-        if is_call or envelope.deadline_ms:
-            deadline_at = self._loop.time() + (envelope.deadline_ms / 1000 or self._default_timeout_s)
         assert method.workers is not None
         job: _Job
-        if is_call:
+        if envelope.kind == _CALL:
+            deadline_at = self._now() + (envelope.deadline_ms / 1000 or self._default_timeout_s)
             job = CallJob(method, origin, envelope, ticket, deadline_at)
-            misuse: Error | None = None
             if method.has_streams or method.relay is not None or announces_items(envelope):
                 misuse = self._give_streams(job)
-            if misuse is None and self._calls.setdefault((origin.peer, envelope.id), job) is not job:
-                misuse = BadRequest(f"call {envelope.id} is under way", hint="give each call an id of its own")
-            if misuse is not None:
-                self._answer_error(origin, envelope.id, misuse)
+                if misuse is not None:
+                    self._answer_error(origin, envelope.id, misuse)
+                    return
+            if self._calls.setdefault((origin.peer, envelope.id), job) is not job:
+                under_way = BadRequest(f"call {envelope.id} is under way", hint="give each call an id of its own")
+                self._answer_error(origin, envelope.id, under_way)
                 return
         else:
+            # A cast without a deadline may take its time: nobody waits for it.
+            deadline_at = self._now() + envelope.deadline_ms / 1000 if envelope.deadline_ms else 0.0
             job = _Job(method, origin, envelope, ticket, deadline_at)
-        if not method.workers.put(job):
-            self._n_overloaded += 1
-            if is_call:
-                del self._calls[origin.peer, envelope.id]
-                self._answer_error(origin, envelope.id, self._overloaded(method))
-            else:
-                self._report_failed_cast(envelope.to, self._overloaded(method))
-            return
-        ticket.held += 1
-        self._unfinished += 1
+        if method.workers.put(job):
+            ticket.held += 1
+            self._unfinished += 1
+        else:
+            self._refuse(job)
+
+    def _refuse(self, job: "_Job") -> None:
+        """The mailbox is full."""
+        self._n_overloaded += 1
+        if job.is_call:
+            del self._calls[job.origin.peer, job.envelope.id]
+            self._answer_error(job.origin, job.envelope.id, self._overloaded(job.method))
+        else:
+            self._report_failed_cast(job.envelope.to, self._overloaded(job.method))
 
     def _give_streams(self, job: "CallJob") -> Error | None:
         """What a call with streams needs beside its job; an error if caller and handler do not agree on them."""
@@ -380,14 +392,14 @@ class Dispatcher:
             job.incoming = receive_items(origin, envelope.id, self._stream_window, self._loop)
         return None
 
-    def _begin(self, job: "_Job", context: contextvars.Context) -> Coroutine[Any, Any, Any] | None:
+    def _begin(self, job: "_Job") -> Coroutine[Any, Any, Any] | None:
         """The coroutine that does the job, to be run in `context`; None if the job is void."""
         job.ticket.release()
         method, envelope = job.method, job.envelope
-        decode = method.fast_decode
-        if decode is not None and not job.deadline_at and envelope.meta is None and self._intercept is None:
+        fast_decode = method.fast_decode if self._intercept is None else None
+        if fast_decode is not None and not job.deadline_at and envelope.meta is None:
             try:
-                cast: Coroutine[Any, Any, Any] = method.function(decode(envelope.body))
+                cast: Coroutine[Any, Any, Any] = method.function(fast_decode(envelope.body))
                 return cast
             except Exception as error:
                 self._end(job, None, does_not_fit(error) if isinstance(error, MISFITS) else error, False)
@@ -395,12 +407,20 @@ class Dispatcher:
         if job.cancelled:
             self._finish(job)
             return None
-        if job.deadline_at and self._loop.time() >= job.deadline_at:
+        if job.deadline_at and self._now() >= job.deadline_at:
             self._n_expired += 1
             self._finish(job)  # the caller's own timer has told it already
             return None
         scope = scope_of(envelope, job.deadline_at)
-        context.run(scope_var.set, scope)
+        scope_var.set(scope)
+        # What takes streams or a relay has no fast decoder.
+        if fast_decode is not None:
+            try:
+                call: Coroutine[Any, Any, Any] = method.function(fast_decode(envelope.body))
+                return call
+            except Exception as error:
+                self._end(job, None, does_not_fit(error) if isinstance(error, MISFITS) else error, False)
+                return None
         if method.relay is not None:
             return self._run_relay(job, method.relay, scope)
         try:
@@ -482,7 +502,7 @@ class Dispatcher:
 
     def _end(self, job: "_Job", result: Any, error: BaseException | None, expired: bool) -> None:
         is_call = job.is_call
-        if error is None and not is_call and self._unfinished > 1:  # by far the most frequent end
+        if error is None and not is_call and self._unfinished > 1:  # the most frequent end
             self._unfinished -= 1
             return
         self._finish(job)
@@ -495,7 +515,7 @@ class Dispatcher:
                 except Exception as unsendable:
                     self._answer_error(job.origin, job.envelope.id, unsendable)
                 else:
-                    job.origin.answer(Envelope(Kind.REPLY, "", job.envelope.id, 0, None, body))
+                    job.origin.answer(Envelope(_REPLY, "", job.envelope.id, 0, None, body))
         elif expired:
             self._n_expired += 1
             late = DeadlineExceeded(
@@ -516,7 +536,7 @@ class Dispatcher:
 
     def _finish(self, job: "_Job") -> None:
         self._unfinished -= 1
-        if isinstance(job, CallJob):
+        if type(job) is CallJob:
             self._calls.pop((job.origin.peer, job.envelope.id), None)
             if job.incoming is not None:  # a task that the handler has left behind must not wait for ever
                 job.incoming.end(Cancelled(f"{job.envelope.to} has been answered"), at_once=True)
@@ -607,22 +627,20 @@ class Dispatcher:
         )
 
 
-class _Job:
+class _Job(msgspec.Struct, eq=False):  # made for every message: a plain class costs three times as much
     """One CAST on its way through a mailbox and a worker."""
 
-    __slots__ = ("deadline_at", "envelope", "method", "origin", "ticket")
-    is_call = False
-    cancelled = False  # nobody waits for a cast, so nobody cancels one
+    is_call: ClassVar[bool] = False
 
-    def __init__(self, method: Method, origin: Origin, envelope: Envelope, ticket: Ticket, deadline_at: float) -> None:
-        self.method = method
-        self.origin = origin
-        self.envelope = envelope
-        self.ticket = ticket
-        self.deadline_at = deadline_at
+    method: Method
+    origin: Origin
+    envelope: Envelope
+    ticket: Ticket
+    deadline_at: float
+    cancelled: bool = False  # of a call only: nobody waits for a cast, so nobody cancels one
 
 
-class CallJob(_Job):
+class CallJob(_Job, eq=False):
     """One CALL on its way through a mailbox and a worker.
 
     Attributes:
@@ -630,10 +648,10 @@ class CallJob(_Job):
         incoming: The request stream, or None.
     """
 
-    is_call = True
+    is_call: ClassVar[bool] = True
+
     sender: StreamSender | None = None
     incoming: StreamReceiver | None = None
-    # No slots: `cancelled` of the instance hides that of the class.
 
 
 def scope_of(envelope: Envelope, deadline_at: float) -> Scope:
@@ -641,8 +659,8 @@ def scope_of(envelope: Envelope, deadline_at: float) -> Scope:
     meta = envelope.meta
     if not meta:
         return Scope(b"", b"", deadline_at) if deadline_at else _NO_CONTEXT
-    trace_id, _parent = unpack_trace(meta.get(MetaKey.TRACE))
-    headers = unpack_headers(meta[MetaKey.HEADERS]) if MetaKey.HEADERS in meta else None
+    trace_id, _parent = unpack_trace(meta.get(_TRACE))
+    headers = unpack_headers(meta[_HEADERS]) if _HEADERS in meta else None
     return Scope(trace_id, new_span() if trace_id else b"", deadline_at, headers)
 
 

@@ -202,7 +202,7 @@ class HandledSubscription(Subscription[Any]):
             self._turns += 1
             self._workers.put(_Turn())
 
-    def _begin(self, turn: _Turn, context: contextvars.Context) -> Coroutine[Any, Any, Any] | None:
+    def _begin(self, turn: _Turn) -> Coroutine[Any, Any, Any] | None:
         delivery = turn.delivery
         if delivery is None:
             self._turns -= 1
@@ -224,7 +224,7 @@ class HandledSubscription(Subscription[Any]):
                         coroutine = self._function(*turn.arguments)
                 else:
                     turn.deadline_at = delivery.deadline_at
-                    coroutine = self._coroutine(turn, delivery, context)
+                    coroutine = self._coroutine(turn, delivery)
             except MISFITS as misfit:
                 self._fail(envelope.to, does_not_fit(misfit))
             except Exception as error:
@@ -276,9 +276,9 @@ class HandledSubscription(Subscription[Any]):
             self._workers.put(following)  # after `refuse` there is none
         self._on_more()
 
-    def _coroutine(self, turn: _Turn, delivery: Delivery, context: contextvars.Context) -> Coroutine[Any, Any, Any]:
+    def _coroutine(self, turn: _Turn, delivery: Delivery) -> Coroutine[Any, Any, Any]:
         scope = scope_of(delivery.envelope, delivery.deadline_at)
-        context.run(scope_var.set, scope)
+        scope_var.set(scope)
         arguments = turn.arguments if turn.arguments is not None else self._signature.arguments(delivery.envelope.body)
         keywords = self._keywords(delivery, scope, turn.missed)
         if self._intercept is None:

@@ -3,11 +3,13 @@
 A service has up to `concurrency` long-lived tasks that take jobs from one bounded queue. Each job runs in its own
 copied
 context, but inside the worker's task: on Python 3.11 a coroutine stepped outside a task breaks `asyncio.timeout()`, and
-one awaited in the worker's own context would leak context variables to the next job. So the worker steps the coroutine
-with `Context.run`, and passes on what it awaits.
+one awaited in the worker's own context would leak context variables to the next job.
 
-A job that never waits costs no task switch: the worker goes on to the next one. Only when a handler really waits is its
-deadline's timer armed, and another worker woken for the jobs behind it.
+A job that never waits costs no task switch: the worker goes on to the next one. Most jobs leave the context as it was
+when they began, and then the next one may have it too: so the worker runs its jobs as a *series*, one coroutine in one
+copied context, which ends at the first job that waits or has changed the context. What is left of a job that waits is
+stepped in that context with `Context.run`, and no other job ever enters it. Only then is a deadline held, and another
+worker woken for the jobs behind.
 """
 
 import asyncio
@@ -33,7 +35,7 @@ class Job(Protocol):
     deadline_at: float  # loop time, or 0.0 for none
 
 
-Begin = Callable[[Any, contextvars.Context], Coroutine[Any, Any, Any] | None]
+Begin = Callable[[Any], Coroutine[Any, Any, Any] | None]
 End = Callable[[Any, Any, BaseException | None, bool], None]
 
 
@@ -51,8 +53,9 @@ class Workers:
     """The queue and the tasks of one service.
 
     Args:
-        begin: Called with a job taken from the queue and the context made for it; gives the coroutine to run there, or
-            None if the job is void (cancelled or expired meanwhile). Must not raise.
+        begin: Called with a job taken from the queue, in the context where it will run, whose `scope_var` is None and
+            may be set; gives the coroutine, or None if the job is void (cancelled or expired meanwhile). Must not
+            raise.
         end: Called with the job, its result, its error or None, and whether its deadline cut it short. Must not raise.
         concurrency: Tasks at most; they start when first needed.
         queue_max: Jobs that may wait.
@@ -170,40 +173,64 @@ class Workers:
                 self._wake_one()
 
     async def _run_some(self, task: asyncio.Task[None]) -> None:
-        """Run jobs to their end until one waits, the queue is empty, or the loop must have its turn.
-
-        The hot path: a job that never waits costs no further coroutine, task switch or timer.
-        """
-        jobs, begin, end, copy_context = self._jobs, self._begin, self._end, contextvars.copy_context
-        for _ in range(_JOBS_PER_PASS_MAX):
-            if not jobs:
-                return
-            job = jobs.popleft()
-            context = copy_context()
-            coroutine = begin(job, context)
-            if coroutine is None:
-                continue
+        """Run jobs to their end until one waits, the queue is empty, or the loop must have its turn."""
+        left = _JOBS_PER_PASS_MAX
+        while self._jobs and left > 0:
+            series = _Series(left)
+            context = contextvars.copy_context()
+            coroutine = self._run_series(series)
             try:
                 waits_for = context.run(coroutine.send, None)
-            except StopIteration as stop:
-                end(job, stop.value, None, False)
-            except BaseException as error:
-                end(job, None, error, False)
-                if isinstance(error, _MEANT_FOR_ALL):
-                    raise
+            except StopIteration:
+                left = series.left
             else:
-                await self._run_waiting(job, task, context, coroutine, waits_for)
+                await self._run_waiting(series, task, context, coroutine, waits_for)
                 return  # it waited, so the loop has had its turn
-        await loop_pass()
+        if self._jobs:
+            await loop_pass()
+
+    async def _run_series(self, series: "_Series") -> Any:
+        """Run jobs in one context until one changes it, or the queue is empty. Of one that waits, return the result.
+
+        The hot path: nothing here is made, entered or raised for a job that does not need it.
+        """
+        jobs, begin, end, snapshot, scope = self._jobs, self._begin, self._end, contextvars.copy_context, scope_var.get
+        left = series.left
+        while jobs and left:
+            left -= 1
+            series.job = job = jobs.popleft()
+            coroutine = begin(job)
+            if coroutine is not None:
+                before = snapshot()
+                try:
+                    result = await coroutine
+                except BaseException as error:
+                    if series.waited:
+                        raise
+                    end(job, None, error, False)
+                    if isinstance(error, _MEANT_FOR_ALL):
+                        raise
+                else:
+                    if series.waited:
+                        return result
+                    end(job, result, None, False)
+                if not _same(before, snapshot()):
+                    break
+            if scope() is not None:
+                scope_var.set(None)
+        series.left = left
+        return None
 
     async def _run_waiting(
         self,
-        job: Job,
+        series: "_Series",
         task: asyncio.Task[None],
         context: contextvars.Context,
         coroutine: Coroutine[Any, Any, Any],
         waits_for: Any,
     ) -> None:
+        job = series.job
+        series.waited = True
         waiting = self._running[job] = _Waiting(task)
         self._awake -= 1
         if self._jobs and not self._awake:
@@ -227,6 +254,31 @@ class Workers:
             raise failure
         if task.cancelling():
             raise asyncio.CancelledError  # not the job was meant, but its worker
+
+
+class _Series:
+    """Where a series of jobs has got to.
+
+    Attributes:
+        job: The one that runs.
+        left: Jobs that it may still run.
+        waited: Set when `job` waits: it is the last of this series.
+    """
+
+    __slots__ = ("job", "left", "waited")
+
+    def __init__(self, left: int) -> None:
+        self.job: Any = None
+        self.left = left
+        self.waited = False
+
+
+def _same(before: contextvars.Context, after: contextvars.Context) -> bool:
+    """Whether no variable was set meanwhile, or all are as before. If none was, this costs one comparison in C."""
+    try:
+        return before == after
+    except Exception:  # values need not be comparable: it was set, at any rate
+        return False
 
 
 class _Waiting:

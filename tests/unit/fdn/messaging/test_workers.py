@@ -71,7 +71,7 @@ class Bench:
         await asyncio.sleep(0.01)
         return "well"
 
-    def _begin(self, run: Run, context: contextvars.Context) -> Coroutine[Any, Any, Any] | None:
+    def _begin(self, run: Run) -> Coroutine[Any, Any, Any] | None:
         return None if run in self.void else run.handler()
 
     def _end(self, run: Run, result: Any, error: BaseException | None, expired: bool) -> None:
@@ -296,6 +296,67 @@ async def test_context_variables_do_not_leak():
         await bench.done(*runs)
         assert seen == ["clean"] * 4
         await bench.is_well()
+
+
+@virtual
+async def test_a_variable_set_to_what_cannot_be_compared_does_not_leak():
+    class Odd:
+        def __eq__(self, other: object) -> bool:
+            raise ValueError("which element?")
+
+        __hash__ = None  # type: ignore[assignment]
+
+    odd: contextvars.ContextVar[Any] = contextvars.ContextVar("odd", default=None)
+    odd.set(Odd())  # in the context of this test, which the workers get a copy of
+    seen = []
+
+    async def job() -> None:
+        seen.append(type(odd.get()).__name__)
+        odd.set([Odd()])
+
+    async with Bench(concurrency=1) as bench:
+        await bench.done(*[bench.put(job) for _ in range(3)])
+    assert seen == ["Odd"] * 3
+
+
+@virtual
+async def test_a_task_that_a_job_leaves_behind_keeps_the_context_of_that_job():
+    seen = []
+
+    async def left(number: int) -> None:
+        await asyncio.sleep(1)
+        seen.append((number, VARIABLE.get()))
+
+    async def job(number: int) -> "asyncio.Task[None]":
+        VARIABLE.set(f"set by {number}")
+        return asyncio.create_task(left(number))
+
+    async with Bench(concurrency=1) as bench:
+        runs = [bench.put(lambda number=number: job(number)) for number in range(3)]  # type: ignore[misc]
+        await bench.done(*runs)
+        await asyncio.gather(*(run.result for run in runs))
+    assert sorted(seen) == [(number, f"set by {number}") for number in range(3)]
+
+
+@virtual
+async def test_many_that_never_wait_share_a_context_and_the_rest_have_their_own():
+    made = []
+
+    async def reads() -> None:
+        made.append(VARIABLE.get())
+
+    async def sets_and_resets() -> None:
+        token = VARIABLE.set("for a moment")
+        made.append(VARIABLE.get())
+        VARIABLE.reset(token)
+
+    async def sets() -> None:
+        VARIABLE.set("dirty")
+
+    async with Bench(concurrency=1, queue_max=100) as bench:
+        runs = [bench.put(job) for _ in range(10) for job in (reads, sets_and_resets, reads, sets, reads)]
+        await bench.done(*runs)
+    assert made == ["clean", "for a moment", "clean", "clean"] * 10
 
 
 @virtual
