@@ -51,6 +51,7 @@ from fdn.messaging.stream_flow import REQUEST_STREAM
 from fdn.messaging.streams import Stream
 from fdn.messaging.subscriptions import Event, Subscription
 from fdn.runtime.binding import advertised, bind_all
+from fdn.runtime.control_bulk import BULK_FEATURE
 from fdn.runtime.control_plane import ControlPlane, ControlPlaneStats
 from fdn.runtime.data_plane import DataPlane, DataPlaneStats, Handler, Origin, Ticket
 from fdn.runtime.data_side import LoopSide
@@ -795,7 +796,11 @@ class Node:
                 settings=settings,
                 identity=identity,
                 greeter=Greeter(
-                    settings.cluster, identity, agreed, object_to=lambda hello: self._control.object_to(hello)
+                    settings.cluster,
+                    identity,
+                    agreed,
+                    object_to=lambda hello: self._control.object_to(hello),
+                    features=(BULK_FEATURE,),
                 ),
                 loop=self._host.loop,
                 rng=random.Random(self._rng.getrandbits(64)),

@@ -92,6 +92,7 @@ class Outbox(abc.ABC):
         self._messages_sent = self._bytes_sent = self._batches_sent = 0
         self._dropped = self._expired = self._unsendable = self._hwm_hits = self._credit_stalls = 0
         self._dropping = False
+        self._on_idle: Callable[[], None] | None = None
         self.full = False
 
     @abc.abstractmethod
@@ -176,6 +177,14 @@ class Outbox(abc.ABC):
             finally:
                 self._waiters.discard(waiter)
 
+    def when_idle(self, callback: Callable[[], None]) -> None:
+        """See `Connection.when_idle`."""
+        if self._ended:
+            return
+        self._on_idle = callback
+        if not self._pass_ends:
+            self._loop.call_soon(self._tell_idle)  # else the end of the pass will
+
     def close(self, linger_s: float = 0.0) -> None:
         """See `Connection.close`."""
         if self._ended or self._linger_until is not None:
@@ -225,6 +234,7 @@ class Outbox(abc.ABC):
         self._dropped += self._messages_queued + len(self._open.envelopes)
         self._ended = self._deferred = True
         self._writable = self.full = False
+        self._on_idle = None
         self._open = _Queued()
         self._sealed.clear()
         self._exempt.clear()
@@ -239,6 +249,7 @@ class Outbox(abc.ABC):
             return
         if self._idle:
             self._deferred = False
+            self._tell_idle()
         else:
             self._begin_pass()
 
@@ -254,12 +265,21 @@ class Outbox(abc.ABC):
             return
         if self._idle:
             self._deferred = not self._writable
+            self._tell_idle()
             return
         self._flush()
         if self._writable and self._window.open:
             # What was sent in this pass makes the next one busy too, so that a steady stream is coalesced.
             self._pass_ends = True
             self._loop.call_soon(self._end_pass)
+        else:
+            self._tell_idle()
+
+    def _tell_idle(self) -> None:
+        callback = self._on_idle
+        if callback is not None and self._writable and self._idle and not self._pass_ends:
+            self._on_idle = None
+            callback()
 
     def _drop_exempt(self, envelope: Envelope) -> None:
         """Nobody waits to send these, so the bound is kept by dropping: the peer asks and does not read the answers."""

@@ -178,6 +178,13 @@ class Connection(Protocol):
     async def wait_room(self) -> None:
         """Return when the queue has room again or the connection has ended (see the events for which)."""
 
+    def when_idle(self, callback: Callable[[], None]) -> None:
+        """Call back once, in a later turn of the loop, when nothing waits here and the network takes frames.
+
+        What is sent before that turn goes first. There is one callback at a time; a later one takes its place. It is
+        not called any more when the connection has ended.
+        """
+
     def stats(self) -> ConnectionStats: ...
 
     def close(self, linger_s: float = 0.0) -> None:

@@ -72,6 +72,7 @@ class ControlLinks:
         self._links: dict[tuple[str, Channel], Link] = {}
         self._dials: dict[str, Link] = {}  # by endpoint: single attempts under way
         self._wanted: dict[str, Mapping[str, str]] = {}  # node -> endpoints, by the overlay
+        self._features: dict[str, tuple[str, ...]] = {}  # what the members that we have dialled speak
         self._asides: dict[tuple[str, Channel], Link] = {}  # to where a node says it is, when membership knows better
         self._sessions = Sessions(
             greeter,
@@ -117,6 +118,7 @@ class ControlLinks:
     def disconnect(self, node: str, goodbye: str = "") -> None:
         """Drop the links to this node, and believe its sessions no more."""
         self._wanted.pop(node, None)
+        self._features.pop(node, None)
         self._close_asides(node)
         for channel in CONTROL_CHANNELS:
             link = self._links.pop((node, channel), None)
@@ -180,6 +182,16 @@ class ControlLinks:
         """Whether our link to that node is open."""
         link = self._links.get((node, channel))
         return link is not None and link.connection is not None
+
+    def speaks(self, node: str, feature: str) -> bool:
+        """Whether a member has said, when our gossip link to it last opened, that it speaks an optional part."""
+        return feature in self._features.get(node, ())
+
+    def when_idle(self, node: str, channel: Channel, callback: Callable[[], None]) -> None:
+        """Call back once, when nothing waits to leave on our link to a node; never if it is not open, or ends first."""
+        link = self._links.get((node, channel))
+        if link is not None and link.connection is not None:
+            link.connection.when_idle(callback)
 
     def drop_sessions(self, node: str) -> None:
         """Believe no session of this node any more."""
@@ -280,6 +292,8 @@ class ControlLinks:
         if link.connection is None or self._is_aside(link):  # there was one already
             self._owner.on_met(identity, False)
             return
+        if link.channel is Channel.GOSSIP:
+            self._features[identity.node] = welcome.features
         self._publish(LinkUp(self._loop.time(), identity.node, link.channel.value, link.endpoint))
         self._owner.on_links_changed()
         self._owner.on_met(identity, False)

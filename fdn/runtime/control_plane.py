@@ -16,6 +16,7 @@ import msgspec
 
 from fdn.errors import ConfigError, Conflict, Error, Unreachable, VersionMismatch
 from fdn.runtime import facts
+from fdn.runtime.control_bulk import BULK, BULK_FEATURE, BulkStats, ControlBulk
 from fdn.runtime.control_links import ControlLinks
 from fdn.runtime.control_requests import ControlRequests
 from fdn.runtime.greeting import Greeter
@@ -70,6 +71,7 @@ class ControlPlaneStats:
 
     swim: swim.SwimStats
     records: records.RecordsStats
+    bulk: BulkStats
     sessions: SessionsStats
     listeners: Mapping[str, ListenerStats]
     links: Mapping[str, ConnectionStats]
@@ -116,6 +118,7 @@ class ControlPlane:
             owner=self,
         )
         self.requests = ControlRequests(identity.node, loop, rng.getrandbits(63), self._send_request)
+        self.bulk = ControlBulk(self.links, loop, rng.getrandbits(63), self._on_bulk)
         self._swim: swim.Swim | None = None
         self._claims: dict[NodeId, swim.Claim] = {}  # what we believe of the others
         self._mesh = FullMesh()
@@ -228,6 +231,7 @@ class ControlPlane:
         for joining in self._joinings:
             joining.give_up()
         await self.requests.close()
+        self.bulk.close()
         self.links.close(goodbye)
         await self._transport.close()
 
@@ -283,6 +287,7 @@ class ControlPlane:
         return ControlPlaneStats(
             swim=self._swim.stats(),
             records=self._records.stats(),
+            bulk=self.bulk.stats(),
             sessions=self.links.session_stats(),
             listeners=self.links.listener_stats(),
             links=self.links.link_stats(),
@@ -342,6 +347,7 @@ class ControlPlane:
 
     def on_link_up(self, node: str, channel: Channel) -> None:
         if channel is Channel.GOSSIP:
+            self.bulk.on_link_up(node)
             self._feed_records(records.PeerUp(NodeId(node)))
 
     def on_envelope(self, session: Session, envelope: Envelope) -> None:
@@ -359,20 +365,35 @@ class ControlPlane:
     def _on_core(self, session: Session, envelope: Envelope) -> None:
         sender = NodeId(session.peer)
         try:
-            if envelope.to == _SWIM:
-                message = swim.decode(envelope.body)
-                self._feed_swim(swim.Received(sender, message))
-                if isinstance(message, PushPull):
-                    self._on_told(sender)
-            elif envelope.to == _RECORDS:
-                self._feed_records(records.RecordReceived(sender, records.decode(envelope.body)))
+            if envelope.to == BULK:
+                self._on_piece(sender, envelope.body)
             else:
-                self._unknown_kinds += 1
+                self._take_in(sender, envelope.to, envelope.body)
         except RemoteProtocolError as error:
             # One line for the first and then for each doubling: a hostile peer must not be able to fill a disk.
             self._malformed += 1
             if self._malformed & (self._malformed - 1) == 0:
                 _log.warning("message from %s dropped: %s", session.peer, error, extra={"peer": session.peer})
+
+    def _on_piece(self, sender: NodeId, body: msgspec.Raw) -> None:
+        if not _is_live(self._claims.get(sender)):  # nobody would ever tell us to forget what it sends
+            raise RemoteProtocolError(f"bulk from {sender}, which is no living member")
+        self.bulk.on_message(sender, body)
+
+    def _on_bulk(self, sender: str, protocol: str, body: bytearray) -> None:
+        """A message of a core has come in pieces, and is whole."""
+        self._take_in(NodeId(sender), protocol, body)
+
+    def _take_in(self, sender: NodeId, protocol: str, body: msgspec.Raw | bytearray) -> None:
+        if protocol == _SWIM:
+            message = swim.decode(body)
+            self._feed_swim(swim.Received(sender, message))
+            if isinstance(message, PushPull):
+                self._on_told(sender)
+        elif protocol == _RECORDS:
+            self._feed_records(records.RecordReceived(sender, records.decode(body)))
+        else:
+            self._unknown_kinds += 1
 
     def _on_told(self, by: NodeId) -> None:
         claim = self._claims.get(by)
@@ -459,9 +480,14 @@ class ControlPlane:
         self._publish_change(change)
         if not _is_live(change.after):
             self._told.discard(change.subject)
+            self.bulk.on_gone(change.subject)
             self._feed_records(records.PeerGone(change.subject))
 
     def _send_core(self, peer: NodeId, protocol: str, body: bytes) -> None:
+        """Send a message of a core: at once, or in pieces when it is so long that it would hold up others."""
+        if len(body) > self.bulk.settings.whole_bytes_max and self.links.speaks(peer, BULK_FEATURE):
+            self.bulk.send(peer, protocol, body)
+            return
         claim = self._claims.get(peer)
         endpoint = "" if claim is None else claim.endpoints.get(Channel.GOSSIP.value, "")
         envelope = Envelope(Kind.CORE, protocol, body=msgspec.Raw(body))

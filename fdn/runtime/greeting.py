@@ -41,6 +41,7 @@ class Greeter:
         fingerprint_: See `fingerprint`.
         credit: (messages, bytes) that a peer may send per link epoch before our first CREDIT.
         object_to: A further judgement of a HELLO that is otherwise good; None admits.
+        features: Optional parts of the protocol that we speak on this plane.
     """
 
     def __init__(
@@ -50,12 +51,14 @@ class Greeter:
         fingerprint_: str,
         credit: tuple[int, int] = (0, 0),
         object_to: Callable[[Hello], Refused | None] | None = None,
+        features: tuple[str, ...] = (),
     ) -> None:
         self.cluster = cluster
         self.identity = identity
         self.fingerprint = fingerprint_
         self._credit = credit
         self._object_to = object_to
+        self._features = features
 
     def now_known_as(self, identity: Identity) -> None:
         """Greet with a new incarnation, or with endpoints that are known only now, from here on."""
@@ -71,6 +74,7 @@ class Greeter:
             epoch=epoch,
             role=Role.NODE,
             fingerprint=self.fingerprint,
+            features=self._features,
         )
 
     def answer(self, hello: Hello, channel: Channel) -> Welcome | Refused:
@@ -106,4 +110,5 @@ class Greeter:
             epoch=hello.epoch,
             credit=self._credit,
             fingerprint=self.fingerprint,
+            features=self._features,
         )

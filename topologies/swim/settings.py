@@ -32,6 +32,8 @@ class SwimSettings:
         push_pull_interval_s: Everything is exchanged with one random member this often, jittered by a quarter and
             stretched above 32 members. It repairs what gossip lost; shorter costs bytes in proportion to the cluster.
         claims_per_message_max: Longer messages are split, or wait. A claim takes about 200 bytes.
+        push_pull_claims_max: Claims in one message of such an exchange. Longer ones are for a driver that sends large
+            messages in pieces; shorter ones go out all at once.
         forget_dead_s: Dead and left members are remembered this long: for dialling after a partition, and so that old
             news about them is known to be old. Serf's reconnect timeout. Costs memory; bounded by `members_max`.
         members_max: Members remembered, dead and left included. Past it the longest dead go first, then news of new
@@ -48,6 +50,7 @@ class SwimSettings:
     gossip_fan: int = 3
     push_pull_interval_s: float = 30.0
     claims_per_message_max: int = 16
+    push_pull_claims_max: int = 512
     forget_dead_s: float = 86400.0
     members_max: int = 16384
 
@@ -61,10 +64,9 @@ class SwimSettings:
                 f"ack_timeout_s is {self.ack_timeout_s}, probe_interval_s {self.probe_interval_s}; "
                 "the timeout must be shorter, so that helpers have the rest of the interval"
             )
-        if self.claims_per_message_max > CLAIMS_MAX:
-            raise ValueError(
-                f"claims_per_message_max is {self.claims_per_message_max}; receivers read {CLAIMS_MAX} at most"
-            )
+        for name in ("claims_per_message_max", "push_pull_claims_max"):
+            if getattr(self, name) > CLAIMS_MAX:
+                raise ValueError(f"{name} is {getattr(self, name)}; receivers read {CLAIMS_MAX} at most")
 
     @classmethod
     def local(cls) -> "SwimSettings":

@@ -433,7 +433,7 @@ class Swim:
     def _push_pull(self, peer: NodeId, now: float, *, reply: bool) -> None:
         self._told_all[peer] = now
         claims = self._membership.claims(now)
-        size = self._settings.claims_per_message_max
+        size = self._settings.push_pull_claims_max
         for start in range(0, len(claims), size):
             self._send(peer, PushPull(tuple(claims[start : start + size]), reply=reply and start == 0))
 

@@ -470,3 +470,70 @@ async def test_stats_are_snapshots(rig: Rig):
     assert before.messages_sent == 0
     with pytest.raises(dataclasses.FrozenInstanceError):
         before.messages_sent = 7  # type: ignore[misc]
+
+
+# Idleness.
+
+
+@scenario
+async def test_what_is_sent_first_goes_before_what_waits_for_idleness(rig: Rig):
+    listening, dialled = rig.pair()
+    await dialled.connected()
+    connection = dialled.connection
+    connection.when_idle(lambda: connection.send_exempt(reply(100)))
+    for number in range(10):
+        connection.send(cast(number))
+    connection.send_exempt(reply(10))
+    await listening.inbox.count(12)
+    assert listening.inbox.ids[-1] == 100
+    connection.when_idle(lambda: connection.send_exempt(reply(101)))  # it is idle already
+    await listening.inbox.count(13)
+
+
+@scenario
+async def test_idleness_is_told_once_and_to_the_last_that_asked(rig: Rig):
+    listening, dialled = rig.pair()
+    calls: list[str] = []
+    dialled.connection.when_idle(lambda: calls.append("replaced"))
+    dialled.connection.when_idle(lambda: calls.append("told"))
+    for number in range(3):
+        dialled.connection.send(cast(number))
+        await listening.inbox.count(number + 1)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    assert calls == ["told"]
+
+
+@scenario
+async def test_a_connection_with_a_full_queue_is_not_idle(rig: Rig):
+    loop, stuck = rig.parked(TIGHT)
+    listening = Listening(stuck, rig.fresh)
+    dialled = await Dialled(rig.transport(TIGHT), listening.endpoint).connected()
+    connection = dialled.connection
+    while not connection.full:
+        connection.send(cast(1, BULK))
+        await asyncio.sleep(0)
+    idle = asyncio.Event()
+    connection.when_idle(idle.set)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert not idle.is_set()
+    sent = connection.stats().messages_sent + connection.stats().queued_messages
+    await asyncio.to_thread(loop.run_until_complete, listening.inbox.count(1))
+    drained = asyncio.create_task(asyncio.to_thread(loop.run_until_complete, listening.inbox.count(sent)))
+    await idle.wait()
+    await drained
+    assert connection.stats().queued_messages == 0
+
+
+@scenario
+async def test_a_connection_that_has_ended_is_never_idle(rig: Rig):
+    _, dialled = rig.pair()
+    await dialled.connected()
+    calls: list[str] = []
+    dialled.connection.when_idle(lambda: calls.append("before"))
+    dialled.connection.close()
+    dialled.connection.when_idle(lambda: calls.append("after"))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert calls == []

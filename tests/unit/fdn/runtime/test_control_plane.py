@@ -8,6 +8,8 @@ import pytest
 
 from fdn.errors import ConfigError, Conflict, Error, Unreachable, VersionMismatch
 from fdn.runtime import facts
+from fdn.runtime.bulk import Piece, encode
+from fdn.runtime.control_bulk import BULK, BULK_FEATURE
 from fdn.runtime.control_plane import ControlPlane
 from fdn.runtime.greeting import Greeter
 from fdn.runtime.view import EMPTY_VIEW, NodeRecord, NodeState, View
@@ -32,7 +34,14 @@ class Plane:
     """A control plane, and the data plane's side of it; beats are answered at once while `turning`."""
 
     def __init__(
-        self, network: MemoryNetwork, name: str = "me", *, at: str = "", generation: int = 1, **settings: Any
+        self,
+        network: MemoryNetwork,
+        name: str = "me",
+        *,
+        at: str = "",
+        generation: int = 1,
+        speaks: tuple[str, ...] = (BULK_FEATURE,),
+        **settings: Any,
     ) -> None:
         self.identity = identity(name, at=at, generation=generation)
         self.views: list[View] = []
@@ -44,7 +53,7 @@ class Plane:
         self.transport = LoggedTransport(network)
         bare = msgspec.structs.replace(self.identity, endpoints={})
         self.greeter = Greeter(
-            self.settings.cluster, bare, "0123", object_to=lambda hello: self.control.object_to(hello)
+            self.settings.cluster, bare, "0123", object_to=lambda hello: self.control.object_to(hello), features=speaks
         )
         self.control = ControlPlane(
             transport=self.transport,
@@ -674,3 +683,67 @@ async def test_versions_of_records():
     assert one.control.record_version("nobody-id") is None
     two.control.offer(msgspec.msgpack.encode("new"), draining=False)
     await until(lambda: one.control.record_version(two.node) == (1, 2))
+
+
+# -- large messages of the cores
+
+
+LONG = msgspec.msgpack.encode({"names": ["n" * 90] * 600})  # 55 KB of offers
+
+
+@virtual
+async def test_a_long_record_goes_in_pieces():
+    one, two = await pair(MemoryNetwork())
+    one.control.offer(LONG, draining=False)
+    await until(lambda: two.last.offers[one.node] == LONG)
+    assert one.control.stats().bulk.sent.delivered == 1
+    assert two.control.stats().bulk.received.delivered == 1
+    assert two.control.stats().malformed == 0
+
+
+@virtual
+async def test_who_joins_late_is_sent_all_records_in_pieces():
+    network = MemoryNetwork()
+    one, two = await pair(network)
+    one.control.offer(LONG, draining=False)
+    two.control.offer(LONG, draining=False)
+    three = Plane(network, "three").start()
+    await three.control.join([one.endpoint])
+    await until(lambda: all(three.last.offers.get(plane.node) == LONG for plane in (one, two)))
+    assert three.control.stats().bulk.received.delivered >= 1
+
+
+@virtual
+async def test_who_does_not_speak_bulk_is_sent_everything_whole():
+    network = MemoryNetwork()
+    one, two = Plane(network, "one").start(), Plane(network, "two", speaks=()).start()
+    await two.control.join([one.endpoint])
+    await until(lambda: one.sees(two) and two.sees(one))
+    one.control.offer(LONG, draining=False)
+    await until(lambda: two.last.offers[one.node] == LONG)
+    assert one.control.stats().bulk.sent.pieces == 0
+
+
+@virtual
+async def test_pieces_of_strangers_and_bulk_in_bulk_are_dropped_and_counted(caplog: pytest.LogCaptureFixture):
+    network = MemoryNetwork()
+    one, two = await pair(network)
+    piece = core(BULK, encode(Piece(1, "fdn.records", 100, 0, b"x")))
+    silent = await one.heard_from(Identity("silent-id", "silent", (1, 0), {}))  # no endpoints: never a member
+    silent.connection.send_exempt(piece)
+    await until(lambda: one.control.stats().malformed == 1)
+    assert "bulk from silent-id, which is no living member" in caplog.text
+    assert one.control.stats().bulk.received.held == 0
+    two.control.bulk.send(one.node, BULK, b"bulk in bulk")
+    await until(lambda: one.control.stats().unknown_kinds == 1)
+
+
+@virtual
+async def test_pieces_of_the_dead_are_forgotten():
+    one, two = await pair(MemoryNetwork())
+    two.control.links.send(one.node, GOSSIP, core(BULK, encode(Piece(1, "fdn.records", 10**6, 0, b"x"))))
+    await until(lambda: one.control.stats().bulk.received.held == 1)
+    one.control.bulk.send(two.node, "fdn.test", bytes(10**6))
+    two.control.leave("enough")
+    await until(lambda: one.control.stats().bulk.received.held == 0)
+    assert one.control.stats().bulk.sent.queued == 0

@@ -23,7 +23,8 @@ def test_lan_and_wan_are_memberlists():
         ({"probe_interval_s": float("inf")}, "probe_interval_s is inf"),
         ({"ack_timeout_s": 1.0}, "must be shorter"),
         ({"gossip_fan": -1}, "gossip_fan is -1"),
-        ({"claims_per_message_max": 100_000}, "receivers read 1024"),
+        ({"claims_per_message_max": 100_000}, "claims_per_message_max is 100000; receivers read 1024"),
+        ({"push_pull_claims_max": 1025}, "push_pull_claims_max is 1025; receivers read 1024"),
     ],
 )
 def test_what_makes_no_sense_is_refused(wrong, said):

@@ -368,7 +368,10 @@ def test_news_goes_out_at_once_and_then_no_more_than_needed(claim_about):
 
 def test_everything_is_exchanged_from_time_to_time_in_pieces(claim_about):
     driver = Driver(
-        *(claim_about(f"n{index}") for index in range(20)), probe_interval_s=100.0, push_pull_interval_s=8.0
+        *(claim_about(f"n{index}") for index in range(20)),
+        probe_interval_s=100.0,
+        push_pull_interval_s=8.0,
+        push_pull_claims_max=16,
     )
     pieces = sends(driver.tick(driver.now + 10.0), PushPull)
     assert [len(piece.message.claims) for piece in pieces[:2]] == [16, 5]
