@@ -23,10 +23,16 @@ __all__ = ("ROLES", "Worker", "exchange", "main", "orders", "orders_on_loop", "u
 
 # Role -> where it lives: a function of its arguments and of `exchange`.
 ROLES: Final[Mapping[str, str]] = {
+    "b0-receiver": "fdn.bench.one_connection:receiver",
+    "b0-sender": "fdn.bench.one_connection:sender",
     "event-publisher": "fdn.bench.event_nodes:publisher",
     "event-subscriber": "fdn.bench.event_nodes:subscriber",
+    "mixed-receiver": "fdn.bench.mixed_nodes:receiver",
+    "mixed-sender": "fdn.bench.mixed_nodes:sender",
     "node-receiver": "fdn.bench.nodes:receiver",
     "node-sender": "fdn.bench.nodes:sender",
+    "overload-client": "fdn.bench.overload_nodes:client",
+    "overload-server": "fdn.bench.overload_nodes:server",
     "raw-receiver": "fdn.bench.raw:receiver",
     "raw-sender": "fdn.bench.raw:sender",
     "stream-client": "fdn.bench.stream_nodes:client",
@@ -89,10 +95,19 @@ class Worker:
         """
         return self._answer(timeout_s)
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
     def ask(self, order: str, timeout_s: float, **arguments: Any) -> dict[str, Any]:
         """Give an order and wait for its answer."""
         self.tell(order, **arguments)
         return self._answer(timeout_s)
+
+    def signal(self, number: int) -> None:
+        """Send it a signal; SIGSTOP must be followed by SIGCONT before it is closed."""
+        self._process.send_signal(number)
 
     def close(self, at_once: bool = False) -> None:
         """End it. Idempotent."""

@@ -1,30 +1,21 @@
 """`fdn bench`: what this machine carries, beside bare pyzmq in the same run."""
 
-import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
 
+from fdn.cli import bench_loads
+from fdn.cli.benching import Keep, number, own_processes_only, progress, save_option, size
 from fdn.cli.examples import examples
-from fdn.cli.exit_codes import ExitCode
 from fdn.cli.options import Invocation, duration, output_options, target_options
 from fdn.cli.output import Column, note
-from fdn.units import parse_size
 
 __all__ = ("command",)
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _HANDLERS: Final = {"def": ("def",), "async": ("async",), "both": ("def", "async")}
-
-
-def _size(text: str) -> int:
-    try:
-        return parse_size(text)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -52,7 +43,7 @@ def _options(command: _Command) -> _Command:
             metavar="FILE",
             help="Compare the rates with those that --save wrote; exit 10 if one is too low.",
         ),
-        click.option("--save", type=click.Path(path_type=Path), metavar="FILE", help="Write the result there as JSON."),
+        save_option,
         click.option("--transport", type=click.Choice(["tcp", "ipc"]), default="tcp", show_default=True),
         click.option(
             "--count", type=click.IntRange(1), help="Messages for each figure, over all rounds, in place of a duration."
@@ -73,14 +64,18 @@ _handler_option = click.option("--handler", type=click.Choice(list(_HANDLERS)), 
 @examples("fdn bench cast", "fdn bench call --json")
 @click.group("bench")
 def command() -> None:
-    """Measure casts and calls beside bare pyzmq, events, streams, and what a blocked node does to the others."""
+    """Measure casts and calls beside bare pyzmq, events, streams, and what load of one kind does to the others."""
+
+
+for _command in bench_loads.COMMANDS:
+    command.add_command(_command)
 
 
 @examples("fdn bench cast", "fdn bench cast --size 1KiB --duration 10s --json")
 @command.command("cast")
 @_options
 @_handler_option
-@click.option("--size", type=_size, default="100", show_default=True, help="Bytes of data in each message.")
+@click.option("--size", type=size, default="100", show_default=True, help="Bytes of data in each message.")
 @click.pass_obj
 def cast(invocation: Invocation, /, **options: Any) -> int:
     """Send one-way messages, each awaited singly and counted in the receiver's handler.
@@ -90,7 +85,7 @@ def cast(invocation: Invocation, /, **options: Any) -> int:
     """
     from fdn.bench.cast import measure_cast
 
-    keep = _Keep.out_of(options)
+    keep = Keep.out_of(options)
     result = measure_cast(_plan(invocation, **options))
     return keep.emit(
         invocation, result, lambda: _report(invocation, result, ("messages_per_s", "sent", "lost", "wire_bytes"))
@@ -101,7 +96,7 @@ def cast(invocation: Invocation, /, **options: Any) -> int:
 @command.command("call")
 @_options
 @_handler_option
-@click.option("--size", type=_size, default="64", show_default=True, help="Bytes of data, there and back.")
+@click.option("--size", type=size, default="64", show_default=True, help="Bytes of data, there and back.")
 @click.option("--in-flight", type=click.IntRange(1, 65536), default=256, show_default=True, help="Calls at once.")
 @click.pass_obj
 def call(invocation: Invocation, /, **options: Any) -> int:
@@ -112,7 +107,7 @@ def call(invocation: Invocation, /, **options: Any) -> int:
     """
     from fdn.bench.call import measure_call
 
-    keep = _Keep.out_of(options)
+    keep = Keep.out_of(options)
     result = measure_call(_plan(invocation, **options))
     return keep.emit(invocation, result, lambda: _report(invocation, result, ("calls_per_s", "p50_us", "p99_us")))
 
@@ -137,7 +132,7 @@ def call(invocation: Invocation, /, **options: Any) -> int:
     show_default=True,
     help="Over how many processes, a node each, the subscriptions are spread.",
 )
-@click.option("--size", type=_size, default="100", show_default=True, help="Bytes of data in each event.")
+@click.option("--size", type=size, default="100", show_default=True, help="Bytes of data in each event.")
 @click.pass_obj
 def events(invocation: Invocation, /, form: str, **options: Any) -> int:
     """Publish from one node to subscriptions on others, and count what arrives in them.
@@ -148,12 +143,12 @@ def events(invocation: Invocation, /, form: str, **options: Any) -> int:
     from fdn.bench.event_nodes import FORMS
     from fdn.bench.events import EventPlan, measure_events
 
-    keep = _Keep.out_of(options)
+    keep = Keep.out_of(options)
     forms = FORMS if form == "all" else (form,)
     plan = _plan(invocation, EventPlan, forms=forms, **options)
     result = measure_events(plan)
     keys = ("events_per_s", "lowest", "highest", "publisher_us", "subscriber_us", "lost")
-    columns = (Column("subscribers"), Column("form"), *(Column(key, show=_number) for key in keys))
+    columns = (Column("subscribers"), Column("form"), *(Column(key, show=number) for key in keys))
     status = keep.emit(invocation, result, lambda: invocation.emit(result["rows"], *columns))
     if not invocation.is_json:
         note(
@@ -166,7 +161,7 @@ def events(invocation: Invocation, /, form: str, **options: Any) -> int:
 @examples("fdn bench stream", "fdn bench stream --size 1KiB --save stream.json")
 @command.command("stream")
 @_options
-@click.option("--size", type=_size, default="100", show_default=True, help="Bytes of data in each item.")
+@click.option("--size", type=size, default="100", show_default=True, help="Bytes of data in each item.")
 @click.pass_obj
 def stream(invocation: Invocation, /, **options: Any) -> int:
     """Read a streamed reply by `async for` and in two forms of a callback, and send a request stream.
@@ -176,12 +171,12 @@ def stream(invocation: Invocation, /, **options: Any) -> int:
     """
     from fdn.bench.stream import measure_stream
 
-    keep = _Keep.out_of(options)
+    keep = Keep.out_of(options)
     result = measure_stream(_plan(invocation, **options))
     kinds = ("callback", "function", "request")
     rows = [{"what": "iterator", **result}, *({"what": kind, **result[kind]} for kind in kinds)]
     keys = ("items_per_s", "lowest", "highest", "client_us")
-    columns = (Column("what", " "), *(Column(key, show=_number) for key in keys))
+    columns = (Column("what", " "), *(Column(key, show=number) for key in keys))
     status = keep.emit(invocation, result, lambda: invocation.emit(rows, *columns))
     if not invocation.is_json:
         callback, function = result["iterator_to_callback"], result["iterator_to_function"]
@@ -212,13 +207,12 @@ def stall(invocation: Invocation, /, names: tuple[str, ...]) -> None:
 
     from fdn.bench.stall import SCENARIOS, measure
 
-    _own_processes_only(invocation)
+    own_processes_only(invocation)
     unknown = [name for name in names if name not in SCENARIOS]
     if unknown:
         raise click.BadParameter(f'"{unknown[0]}" is none of {", ".join(SCENARIOS)}', param_hint="--scenario")
-    say = note if sys.stderr.isatty() else lambda text: None
     with tempfile.TemporaryDirectory(prefix="fdn-bench-") as folder:
-        outcomes = asyncio.run(measure(Path(folder), names or tuple(SCENARIOS), say))
+        outcomes = asyncio.run(measure(Path(folder), names or tuple(SCENARIOS), progress()))
     if invocation.is_json:
         invocation.emit(outcomes)
         return
@@ -237,62 +231,15 @@ def _figure(value: object) -> str:
     return f"{value:,.2f}" if isinstance(value, float) else str(value)
 
 
-def _own_processes_only(invocation: Invocation) -> None:
-    if invocation.join or invocation.context:
-        raise click.UsageError(
-            "this version measures processes of its own, not a running cluster: leave out --join and --context"
-        )
-
-
-class _Keep:
-    """What becomes of a result besides being printed."""
-
-    def __init__(self, save: Path | None, baseline: dict[str, Any] | None, floor: float) -> None:
-        self._save = save
-        self._baseline = baseline
-        self._floor = floor
-
-    @classmethod
-    def out_of(cls, options: dict[str, Any]) -> "_Keep":
-        """Take the options of `_options` that are not the plan's out of all of them."""
-        from fdn.bench.baseline import load
-
-        save, baseline, floor = (options.pop(name) for name in ("save", "baseline", "floor"))
-        if save is not None and not save.parent.is_dir():
-            raise click.BadParameter(f"there is no folder {save.parent}", param_hint="--save")
-        return cls(save, None if baseline is None else load(baseline), floor)
-
-    def emit(self, invocation: Invocation, result: dict[str, Any], show: Callable[[], None]) -> int:
-        """Print, save and compare; returns the exit status."""
-        from fdn.bench.baseline import compare
-
-        if self._save is not None:
-            self._save.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-        rows = [] if self._baseline is None else compare(result, self._baseline)
-        if invocation.is_json:
-            invocation.emit(result if self._baseline is None else {**result, "baseline": rows})
-        else:
-            show()
-        for row in rows:
-            if not invocation.is_json:
-                note(f"{row['figure']}: {row['before']:,.0f} before, {row['now']:,.0f} now ({row['ratio']:.2f})")
-        return ExitCode.TARGET_MISSED if any(row["ratio"] < self._floor for row in rows) else ExitCode.OK
-
-
-def _number(value: Any) -> str:
-    return f"{value:,.2f}" if isinstance(value, float) and value < 1000 else f"{value:,.0f}"
-
-
 def _plan(invocation: Invocation, kind: Any = None, *, duration: float, handler: str = "both", **options: Any) -> Any:
     from fdn.bench.plan import ANSWER_S, Plan
 
-    _own_processes_only(invocation)
+    own_processes_only(invocation)
     if not 0.05 <= duration <= ANSWER_S:
         raise click.BadParameter(f"{duration:g} s: expected 50ms to {ANSWER_S:g}s", param_hint="--duration")
     if not 1 <= options["size"] <= 1024 * 1024:
         raise click.BadParameter(f"{options['size']} bytes: expected 1 to 1MiB", param_hint="--size")
-    say = note if sys.stderr.isatty() else lambda text: None
-    return (kind or Plan)(duration_s=duration, handlers=_HANDLERS[handler], say=say, **options)
+    return (kind or Plan)(duration_s=duration, handlers=_HANDLERS[handler], say=progress(), **options)
 
 
 def _report(invocation: Invocation, result: dict[str, Any], keys: tuple[str, ...]) -> None:

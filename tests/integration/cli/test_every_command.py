@@ -81,6 +81,8 @@ PLANS = {
     "bench call": Plan(("--count", "100", "--handler", "def"), talks=False),
     "bench events": Plan(("--count", "100", "--subscribers", "1", "--form", "function"), talks=False),
     "bench stream": Plan(("--count", "100"), talks=False),
+    "bench mixed": Plan(("--duration", "500ms", "--size", "1MiB"), talks=False),
+    "bench overload": Plan(("--duration", "300ms", "--deadline", "200ms", "--handler", "def"), talks=False),
     "bench stall": Plan(("--scenario", "idle"), talks=False),
     "doctor": Plan(talks=False, statuses=(0, 9)),  # this machine need not be fit
     "debug stacks": Plan(missing=("nobody",)),

@@ -61,7 +61,7 @@ def test_a_worker_that_ends_or_hangs_is_an_error(capfd: pytest.CaptureFixture[st
 
 def test_every_role_is_there() -> None:
     kinds = {"event": ("publisher", "subscriber"), "stream": ("client", "server")}
-    kinds |= dict.fromkeys(("node", "raw"), ("receiver", "sender"))
+    kinds |= dict.fromkeys(("b0", "mixed", "node", "raw"), ("receiver", "sender")) | {"overload": ("client", "server")}
     assert set(ROLES) == {f"{kind}-{side}" for kind, sides in kinds.items() for side in sides}
     for place in ROLES.values():
         module, _, function = place.partition(":")

@@ -1,0 +1,158 @@
+"""`fdn bench mixed` and `overload`: what a load of one kind does to everything else, in an open loop."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+from fdn.cli.benching import Keep, number, own_processes_only, progress, save_option, size
+from fdn.cli.examples import examples
+from fdn.cli.options import Invocation, duration, output_options, target_options
+from fdn.cli.output import Column, note
+
+__all__ = ("COMMANDS",)
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+_HANDLERS: Final = {"def": ("def",), "async": ("async",), "both": ("def", "async")}
+_DURATION_S_MAX: Final = 600.0
+
+
+def _options(command: _Command) -> _Command:
+    duration_option = click.option(
+        "--duration", type=duration, default="6s", show_default=True, help="For each figure, over all rounds."
+    )
+    for option in (save_option, duration_option, target_options, output_options):
+        command = option(command)
+    return command
+
+
+@examples("fdn bench mixed", "fdn bench mixed --peers erlang --json")
+@click.command("mixed")
+@_options
+@click.option(
+    "--rate",
+    type=click.FloatRange(1, 10_000),
+    default=500,
+    show_default=True,
+    help="Round trips that are due in a second.",
+)
+@click.option("--size", type=size, default="8MiB", show_default=True, help="Bytes of an object on data.")
+@click.option(
+    "--senders", type=click.IntRange(1, 64), default=4, show_default=True, help="How many send objects at once."
+)
+@click.option("--peers", type=click.Choice(["erlang"]), multiple=True, help="Measure this one too, where it is.")
+@click.pass_obj
+def _mixed(invocation: Invocation, /, duration: float, peers: tuple[str, ...], save: Path | None, **load: Any) -> int:
+    """Make round trips on coordination while large objects saturate data.
+
+    Round trips are due on a fixed schedule, and each counts from when it was due. The same is done over one connection
+    that carries everything (b0), in turns. incidents are those more than 10 ms later than the idle 99th percentile.
+    Then a consumer stops reading, user code holds its loop, and a member is stopped (SIGSTOP).
+    """
+    from fdn.bench.mixed import MixedPlan, measure_mixed
+
+    plan: Any = MixedPlan(duration_s=_seconds(invocation, duration), peers=("b0", *peers), say=progress(), **load)
+    result = measure_mixed(plan)
+    status = Keep(save, None, 0.0).emit(invocation, result, lambda: _show_mixed(invocation, result))
+    if not invocation.is_json:
+        for name, reason in result["skipped"].items():
+            note(f"{name} was not measured: {reason}")
+    return status
+
+
+def _show_mixed(invocation: Invocation, result: Mapping[str, Any]) -> None:
+    rows = []
+    for name in ("fdn", "b0", "erlang"):
+        part = result if name == "fdn" else result.get(name)
+        if part is not None:
+            rows.append({"what": f"{name}, idle", **part["idle"]})
+            rows.append(
+                {"what": f"{name}, saturated", "mb_s": part["bulk_mb_s"], "incidents": part["incidents"]}
+                | part["saturated"]
+            )
+            rows += [
+                {"what": f"{name}, {scenario.replace('_', ' ')}", **figures}
+                for scenario, figures in part["scenarios"].items()
+            ]
+    keys = ("count", "p50_us", "p99_us", "p999_us", "max_us", "mb_s", "incidents")
+    invocation.emit(rows, Column("what", " "), *(Column(key, show=_figure) for key in keys))
+
+
+@examples("fdn bench overload", "fdn bench overload --factor 4 --handler def --json")
+@click.command("overload")
+@_options
+@click.option(
+    "--factor",
+    type=click.FloatRange(0.1, 10),
+    default=2.0,
+    show_default=True,
+    help="How many times the capacity is asked for.",
+)
+@click.option(
+    "--work", type=duration, default="200us", show_default=True, help="Processor time that one request costs."
+)
+@click.option("--deadline", type=duration, default="1s", show_default=True, help="Deadline of each call.")
+@click.option("--clients", type=click.IntRange(1, 64), default=2, show_default=True, help="How many processes ask.")
+@click.option("--handler", type=click.Choice(list(_HANDLERS)), default="both", show_default=True)
+@click.pass_obj
+def _overload(
+    invocation: Invocation,
+    /,
+    duration: float,
+    work: float,
+    deadline: float,
+    handler: str,
+    save: Path | None,
+    **load: Any,
+) -> int:
+    """Ask more of a node than it can do, and see what it still does.
+
+    Its capacity is measured first, with as many calls under way as it takes. Then calls are offered at a multiple of
+    that on a fixed schedule: goodput is what was answered before its deadline. Then casts: what was accepted and not
+    handled is lost. The memory of all processes is watched.
+    """
+    from fdn.bench.overload import OverloadPlan, measure_overload
+
+    if not 1e-6 <= work <= 1.0:
+        raise click.BadParameter(f"{work:g} s: expected 1us to 1s", param_hint="--work")
+    if not 0.01 <= deadline <= 60.0:
+        raise click.BadParameter(f"{deadline:g} s: expected 10ms to 60s", param_hint="--deadline")
+    plan: Any = OverloadPlan(
+        duration_s=_seconds(invocation, duration),
+        work_s=work,
+        deadline_s=deadline,
+        handlers=_HANDLERS[handler],
+        say=progress(),
+        **load,
+    )
+    result = measure_overload(plan)
+    return Keep(save, None, 0.0).emit(invocation, result, lambda: _show_overload(invocation, result))
+
+
+def _show_overload(invocation: Invocation, result: Mapping[str, Any]) -> None:
+    rows = [result, *([{"handler": "async", **result["async"]}] if "async" in result else [])]
+    keys = ("capacity_per_s", "offered_per_s", "goodput_per_s", "goodput_to_capacity", "p50_us", "p99_us", "wasted")
+    invocation.emit(rows, Column("handler"), *(Column(key, show=_figure) for key in keys))
+    for row in rows:
+        casts = row["casts"]
+        memory = {**row["memory"], **{f"{name}, casts": of for name, of in casts["memory"].items()}}
+        worst = max(memory, key=lambda name: memory[name]["slope_kib_s"])
+        note(
+            f"{row['handler']}: of {casts['accepted']:,} casts accepted {casts['lost']:,} lost; memory grew most in "
+            f"{worst}: {memory[worst]['slope_kib_s']:,.0f} KiB/s, to {memory[worst]['end_mib']:,.0f} MiB"
+        )
+
+
+def _seconds(invocation: Invocation, seconds: float) -> float:
+    own_processes_only(invocation)
+    if not 0.05 <= seconds <= _DURATION_S_MAX:
+        raise click.BadParameter(f"{seconds:g} s: expected 50ms to {_DURATION_S_MAX:g}s", param_hint="--duration")
+    return seconds
+
+
+def _figure(value: Any) -> str:
+    return "-" if value is None else number(value)
+
+
+COMMANDS: Final = (_mixed, _overload)
