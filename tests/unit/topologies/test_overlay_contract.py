@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.unit.topologies.overlay_network import Network, claim_of, components, pin
+from tests.unit.topologies.overlay_network import Network, claim_of, components, is_server, pin
+from topologies.client_server import ClientServer, ClientServerSettings
 from topologies.full_mesh import FullMesh
 from topologies.hyparview import HyParView, HyParViewSettings, Peer
 from topologies.identity import NodeId
@@ -34,7 +35,13 @@ def static(me: Peer, rng: random.Random) -> Overlay:
     return Static(me.node, me.node, itertools.combinations((f"n{index}" for index in range(40)), 2))
 
 
-@pytest.fixture(params=[full_mesh, static, hyparview], ids=["full-mesh", "static", "hyparview"])
+def client_server(me: Peer, rng: random.Random) -> Overlay:
+    return ClientServer(me.node, me.endpoints, is_server(me.node), ClientServerSettings(), rng)
+
+
+@pytest.fixture(
+    params=[full_mesh, static, hyparview, client_server], ids=["full-mesh", "static", "hyparview", "client-server"]
+)
 def make(request: pytest.FixtureRequest) -> Make:
     make: Make = request.param
     return make
@@ -170,8 +177,8 @@ def test_a_seed_replays_a_run_exactly(make: Make):
 
 def test_effects_are_those_that_the_protocol_names(make: Make):
     overlay = make(Peer(NodeId("n0")), random.Random(1))
-    joined = MemberChanged(NodeId("n1"), None, claim_of("n1"), 0.0)
-    effects = [*overlay.handle(joined, 0.0), *overlay.handle(LinkUp(NodeId("n1")), 0.0)]
+    joined = MemberChanged(NodeId("n4"), None, claim_of("n4"), 0.0)
+    effects = [*overlay.handle(joined, 0.0), *overlay.handle(LinkUp(NodeId("n4")), 0.0)]
     assert effects
-    assert all(effect.peer == "n1" for effect in effects)
-    assert all(effect.endpoints == claim_of("n1").endpoints for effect in effects if isinstance(effect, OverlaySend))
+    assert all(effect.peer == "n4" for effect in effects)
+    assert all(effect.endpoints == claim_of("n4").endpoints for effect in effects if isinstance(effect, OverlaySend))
