@@ -42,7 +42,7 @@ from fdn.messaging.injection import given
 from fdn.messaging.interceptors import Interceptor, Outgoing, Send, compose_send
 from fdn.messaging.introspection import answers
 from fdn.messaging.offers import Offer, Offers, encode_offers
-from fdn.messaging.payloads import decode
+from fdn.messaging.payloads import PLAIN, decode, decoder_of
 from fdn.messaging.proxy import make_proxy
 from fdn.messaging.retry import Retry
 from fdn.messaging.services import Service
@@ -53,7 +53,7 @@ from fdn.messaging.subscriptions import Event, Subscription
 from fdn.runtime.binding import advertised, bind_all
 from fdn.runtime.control_bulk import BULK_FEATURE
 from fdn.runtime.control_plane import ControlPlane, ControlPlaneStats
-from fdn.runtime.data_plane import DataPlane, DataPlaneStats, Handler, Origin, Ticket
+from fdn.runtime.data_plane import DATA_FEATURES, DataPlane, DataPlaneStats, Handler, Origin, Ticket
 from fdn.runtime.data_side import LoopSide
 from fdn.runtime.facts import DrainStageEnded, Fact, FactStream
 from fdn.runtime.fork import ForkGuard, detach_loop
@@ -82,7 +82,6 @@ _SETTLE_S = 1.0  # how long a start waits for what the other members serve
 _TELL_S = 2.0  # how long a node that drains waits for the members to know
 _FLUSH_PAUSE_S = 0.005  # between two looks at what waits to leave
 _CLOSE_LEAST_S = 0.5  # what each part gets to close when another has used up `stop_timeout_s`
-_plain = msgspec.msgpack.Decoder()
 _running: "weakref.WeakSet[Node]" = weakref.WeakSet()
 
 
@@ -383,7 +382,7 @@ class Node:
             raise self._out_of_place()
         if timeout is not None:
             self._check_timeout(timeout)
-        decoder: msgspec.msgpack.Decoder[Any] = _plain if returns is None else _decoder_for(returns)  # type: ignore[arg-type]
+        decoder: msgspec.msgpack.Decoder[Any] = PLAIN if returns is None else _decoder_for(returns)  # type: ignore[arg-type]
         tries = Retry(retry) if isinstance(retry, int) else retry
         if items is not None:
             return self._call_with_items(target, payload, decoder, timeout, items)
@@ -441,7 +440,7 @@ class Node:
         """
         self._check_timeout(timeout)
         self._check_running()
-        decoder: msgspec.msgpack.Decoder[Any] = _plain if returns is None else _decoder_for(returns)  # type: ignore[arg-type]
+        decoder: msgspec.msgpack.Decoder[Any] = PLAIN if returns is None else _decoder_for(returns)  # type: ignore[arg-type]
         timeout_s = self.settings.calls.timeout_s if timeout is None else timeout
         return Stream(
             target, lambda: self._open_call(target, payload, items, timeout_s), decoder, timeout_s, self._loop
@@ -598,7 +597,7 @@ class Node:
             Overloaded: There are too many subscriptions, or their names do not fit into the node's record.
         """
         self._check_running()
-        decoder: msgspec.msgpack.Decoder[Any] = _plain if payload is None else _decoder_for(payload)  # type: ignore[arg-type]
+        decoder: msgspec.msgpack.Decoder[Any] = PLAIN if payload is None else _decoder_for(payload)  # type: ignore[arg-type]
         subscription = self._events.add(
             pattern,
             handler,
@@ -823,7 +822,7 @@ class Node:
             self._control, self._loop, lambda: self._endpoints, lambda: self._data.stats(), self._work_stats, self._ping
         )
         credit = (settings.data.credit_messages, settings.data.credit_bytes)
-        self._data_greeter = Greeter(settings.cluster, identity, agreed, credit)
+        self._data_greeter = Greeter(settings.cluster, identity, agreed, credit, features=DATA_FEATURES)
         self._data = DataPlane(
             transport=self._make_transport(self._loop, limits),
             greeter=self._data_greeter,
@@ -891,7 +890,7 @@ class Node:
                 self._add_service(**_fields(service))
             for wish in app.subscriptions:
                 wanted = _fields(wish) | {"handler": given(wish.handler, {Node: self})}
-                self._events.add(**wanted, decoder=_plain)
+                self._events.add(**wanted, decoder=PLAIN)
             for timer in app.timers:
                 self._timers.add(**_fields(timer))
 
@@ -903,7 +902,7 @@ class Node:
             self.settings.blobs,
             self._loop,
             self._rng,
-            lambda node, to, payload, timeout_s: caller.call(f"{to}@{node}", payload, timeout_s, _plain, once),
+            lambda node, to, payload, timeout_s: caller.call(f"{to}@{node}", payload, timeout_s, PLAIN, once),
             lambda: [member.node for member in self.reachable() if not member.me],
             lambda node: node in self._view.members,
             caller.pause,
@@ -1224,7 +1223,7 @@ def _fields(declared: Any) -> dict[str, Any]:
 @functools.lru_cache(maxsize=1024)
 def _decoder_for(returns: Any) -> "msgspec.msgpack.Decoder[Any]":
     try:
-        return msgspec.msgpack.Decoder(returns)
+        return decoder_of(returns)
     except TypeError as error:
         raise BadRequest(f"returns={returns!r}: {error}", hint="name a type that MessagePack can hold") from error
 

@@ -22,5 +22,10 @@ class Channel(enum.StrEnum):
         """Distance of this channel's port from a node's base port."""
         return _PORT_OFFSETS[self]
 
+    @property
+    def carries_payloads(self) -> bool:
+        """Whether it carries what users send, and is read on their loop, which may stall."""
+        return self in (Channel.DATA, Channel.EVENTS)
+
 
 _PORT_OFFSETS = {channel: offset for offset, channel in enumerate(Channel)}

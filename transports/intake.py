@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from transports.errors import RemoteProtocolError
 from transports.limits import Limits
+from transports.parcel import whole
 from transports.transport import Batch, Receive
 from transports.wire.batch import decode_batch
 
@@ -20,12 +21,14 @@ class Intake:
         where: The endpoint, for the log.
         receive: Gets every batch.
         limits: For `attachments_max` and `frame_bytes_max`.
+        with_parcels: Whether envelopes are given the attachments that they name. What is for the house itself has none.
     """
 
-    def __init__(self, where: str, receive: Receive, limits: Limits) -> None:
+    def __init__(self, where: str, receive: Receive, limits: Limits, with_parcels: bool = True) -> None:
         self._where = where
         self._attachments_max = limits.attachments_max
         self._frame_bytes_max = limits.frame_bytes_max
+        self._with_parcels = with_parcels
         self.receive = receive
         self.batches = 0
         self.messages = 0
@@ -58,6 +61,12 @@ class Intake:
         except RemoteProtocolError as error:
             self._drop(str(error))
             return
+        if attachments and self._with_parcels:
+            envelopes, unsound = whole(envelopes, attachments)
+            malformed += unsound
+            if not envelopes:
+                self._drop("its attachments are not those that it names")
+                return
         if malformed:
             self.malformed += malformed
         self.batches += 1

@@ -10,17 +10,17 @@ what is posted from loop to loop is shared, and the table of listeners, which ha
 import asyncio
 import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from transports.channel import Channel
 from transports.endpoint import Endpoint
-from transports.errors import EndpointInUse, EndpointInvalid, OversizedEnvelope, TransportClosed
+from transports.errors import EndpointInUse, EndpointInvalid, TransportClosed
 from transports.intake import Intake
 from transports.limits import Limits
 from transports.outbox import Outbox
+from transports.parcel import Buffer, encode_alone
 from transports.transport import Batch, ConnectionEvent, ConnectionStats, EventKind, ListenerStats, OnEvent, Receive
-from transports.wire.batch import encode_batch
 from transports.wire.envelope import Envelope
 
 __all__ = ("MemoryConnection", "MemoryListener", "MemoryNetwork", "MemoryTransport")
@@ -87,7 +87,7 @@ class MemoryNetwork:
 class MemoryListener:
     """See `transports.transport.Listener`."""
 
-    def __init__(self, transport: "MemoryTransport", endpoint: str, receive: Receive) -> None:
+    def __init__(self, transport: "MemoryTransport", channel: Channel, endpoint: str, receive: Receive) -> None:
         self.transport = transport
         self.links: dict[bytes, MemoryConnection] = {}
         self._under_way: dict[bytes, int] = {}  # batches sent to each source that it has not read
@@ -95,7 +95,7 @@ class MemoryListener:
         self._gone = False
         self.open = True
         self._endpoint = transport.network.bind(endpoint, self, transport)
-        self._intake = Intake(self._endpoint, receive, transport.limits)
+        self._intake = Intake(self._endpoint, receive, transport.limits, channel.carries_payloads)
 
     @property
     def endpoint(self) -> str:
@@ -109,9 +109,7 @@ class MemoryListener:
             LocalProtocolError: The envelope cannot be encoded, or does not fit into one frame.
         """
         limits = self.transport.limits
-        frame = encode_batch((envelope,))
-        if len(frame) > limits.frame_bytes_max:
-            raise OversizedEnvelope(len(frame), limits.frame_bytes_max)
+        frame, attachments = encode_alone(envelope, limits.frame_bytes_max)
         link = self.links.get(source)
         under_way = self._under_way.get(source, 0)
         if link is None or under_way >= limits.answers_hwm:
@@ -119,7 +117,7 @@ class MemoryListener:
             self._gone = link is None
             return False
         self._under_way[source] = under_way + 1
-        link.post(link.on_frame, frame)
+        link.post(link.on_frame, frame, _copied(attachments))
         return True
 
     @property
@@ -156,11 +154,11 @@ class MemoryListener:
         """Run a callback on this listener's loop."""
         _post(self.transport.loop, callback, *arguments)
 
-    def on_frame(self, source: bytes, frame: bytes) -> None:
-        """A frame arrived."""
+    def on_frame(self, source: bytes, frame: bytes, attachments: Sequence[memoryview] = ()) -> None:
+        """A message arrived."""
         link = self.links.get(source)
         if link is not None:
-            self._intake.take(source, frame)
+            self._intake.take(source, frame, attachments)
             link.post(link.on_read)
 
     def on_read(self, source: bytes) -> None:
@@ -185,13 +183,13 @@ class MemoryConnection(Outbox):
         self._endpoint = endpoint
         self._on_event = on_event
         self._intake = Intake(endpoint, receive, transport.limits)
-        bulk = channel in (Channel.DATA, Channel.EVENTS)
         limits = transport.limits
-        self._heartbeat_s = limits.heartbeat_stalled_s if bulk else limits.heartbeat_timeout_s
+        self._heartbeat_s = limits.heartbeat_stalled_s if channel.carries_payloads else limits.heartbeat_timeout_s
         self._listener: MemoryListener | None = None
         self._source = b""
         self._under_way = 0  # frames that the listener has not read
-        self._held: list[tuple[Callable[..., None], bytes]] = []  # frames of both directions that met a cut cable
+        # Messages of both directions that met a cut cable.
+        self._held: list[tuple[Callable[..., None], bytes, Sequence[memoryview]]] = []
         self._timer: asyncio.TimerHandle | None = None
         self.post(self._connect)
 
@@ -208,13 +206,13 @@ class MemoryConnection(Outbox):
         """Run a callback on this connection's loop."""
         _post(self._transport.loop, callback, *arguments)
 
-    def on_frame(self, frame: bytes) -> None:
-        """A frame arrived from the listener."""
+    def on_frame(self, frame: bytes, attachments: Sequence[memoryview] = ()) -> None:
+        """A message arrived from the listener."""
         if self._is_cut:
-            self._held.append((self.on_frame, frame))
+            self._held.append((self.on_frame, frame, attachments))
         elif not self._ended and self._listener is not None:
             self._listener.post(self._listener.on_read, self._source)
-            self._intake.take(b"", frame)
+            self._intake.take(b"", frame, attachments)
 
     def on_read(self) -> None:
         """The listener has read one of our frames."""
@@ -236,8 +234,8 @@ class MemoryConnection(Outbox):
             self._timer.cancel()
             self._timer = None
         held, self._held = self._held, []
-        for deliver, frame in held:
-            deliver(frame)
+        for deliver, frame, attachments in held:
+            deliver(frame, attachments)
         if not self._listener.open:
             self._finish(EventKind.CLOSED, "closed by the peer")
 
@@ -271,17 +269,17 @@ class MemoryConnection(Outbox):
         self._on_event(ConnectionEvent(EventKind.CONNECTED, self._endpoint))
         self._resume()
 
-    def _write(self, frame: bytes) -> bool:
+    def _write(self, frame: bytes, attachments: Sequence[Buffer] = ()) -> bool:
         self._under_way += 1
         if self._is_cut:
-            self._held.append((self._pass_on, frame))
+            self._held.append((self._pass_on, frame, _copied(attachments)))
         else:
-            self._pass_on(frame)
+            self._pass_on(frame, _copied(attachments))
         return self._under_way < self._hwm
 
-    def _pass_on(self, frame: bytes) -> None:
+    def _pass_on(self, frame: bytes, attachments: Sequence[memoryview] = ()) -> None:
         if self._listener is not None:
-            self._listener.post(self._listener.on_frame, self._source, frame)
+            self._listener.post(self._listener.on_frame, self._source, frame, attachments)
 
     def _hush(self) -> None:
         self._on_event = _ignore_event
@@ -334,7 +332,7 @@ class MemoryTransport:
             TransportClosed: After `close()`.
         """
         self._check(endpoint)
-        listener = MemoryListener(self, endpoint, receive)
+        listener = MemoryListener(self, channel, endpoint, receive)
         self.listeners.add(listener)
         self.endpoints.add(listener.endpoint)
         return listener
@@ -375,6 +373,11 @@ def _post(loop: asyncio.AbstractEventLoop, callback: Callable[..., None], *argum
         loop.call_soon(callback, *arguments)
     elif not loop.is_closed():
         loop.call_soon_threadsafe(callback, *arguments)
+
+
+def _copied(attachments: Sequence[Buffer]) -> Sequence[memoryview]:
+    """As a network does it: what the sender changes afterwards does not show."""
+    return [memoryview(bytes(each)) for each in attachments]
 
 
 def _ignore_event(event: ConnectionEvent) -> None:

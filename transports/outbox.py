@@ -15,13 +15,14 @@ import abc
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 
 from transports.credit import SendWindow
 from transports.errors import LocalProtocolError, OversizedEnvelope
 from transports.intake import Intake
 from transports.limits import Limits
-from transports.transport import ConnectionStats
+from transports.parcel import ATTACHED_BYTES_MIN, Buffer, Parcel, lay_out
+from transports.transport import ATTACHMENTS, ConnectionStats
 from transports.wire.batch import encode_batch
 from transports.wire.envelope import Envelope
 
@@ -39,11 +40,12 @@ _ENVELOPE_BYTES = 48
 class _Queued:
     """Envelopes that will leave as one batch."""
 
-    __slots__ = ("envelopes", "size", "timed")
+    __slots__ = ("attachments", "envelopes", "size", "timed")
 
     def __init__(self) -> None:
         self.envelopes: list[Envelope] = []
         self.size = 0  # estimated bytes
+        self.attachments: Sequence[Buffer] = ()  # of the one envelope, if it has any
         self.timed: list[tuple[Envelope, float, OnExpired | None]] = []
 
 
@@ -87,6 +89,7 @@ class Outbox(abc.ABC):
         self._ended = False
         self._linger_until: float | None = None  # set by `close`
         self._linger_timer: asyncio.TimerHandle | None = None
+        self._attaches = False  # whether the peer takes attachments
         self._messages_queued = 0  # all but the open batch
         self._bytes_queued = 0
         self._messages_sent = self._bytes_sent = self._batches_sent = 0
@@ -96,8 +99,8 @@ class Outbox(abc.ABC):
         self.full = False
 
     @abc.abstractmethod
-    def _write(self, frame: bytes) -> bool:
-        """Hand one frame to the network, which takes it in any case. Returns whether it would take another."""
+    def _write(self, frame: bytes, attachments: Sequence[Buffer] = ()) -> bool:
+        """Hand one message to the network, which takes it in any case. Returns whether it would take another."""
 
     @abc.abstractmethod
     def _hush(self) -> None:
@@ -117,7 +120,7 @@ class Outbox(abc.ABC):
         body = envelope.body
         size = _ENVELOPE_BYTES if body is None else len(body) + _ENVELOPE_BYTES
         if size > self._batch_bytes_max:
-            self._make_way(size)
+            envelope = self._make_way(envelope, size)
             batch = self._open
         batch.envelopes.append(envelope)
         batch.size += size
@@ -138,8 +141,9 @@ class Outbox(abc.ABC):
             return
         body = envelope.body
         size = _ENVELOPE_BYTES if body is None else len(body) + _ENVELOPE_BYTES
+        attachments: Sequence[Buffer] = ()
         if size > self._batch_bytes_max:
-            self._check_fits(size)
+            envelope, attachments = self._fit(envelope, size)
         if self._bytes_queued >= self._limits.exempt_bytes_max:
             self._drop_exempt(envelope)
             return
@@ -152,9 +156,15 @@ class Outbox(abc.ABC):
             exempt.append(_Queued())
         exempt[-1].envelopes.append(envelope)
         exempt[-1].size += size
+        if attachments:  # it is alone, because of its size
+            exempt[-1].attachments = attachments
         self._count(1, size)
         if self._writable and not self._pass_ends:
             self._begin_pass()
+
+    def agree(self, features: Collection[str]) -> None:
+        """See `Connection.agree`."""
+        self._attaches = ATTACHMENTS in features
 
     @property
     def has_credit(self) -> bool:
@@ -292,14 +302,31 @@ class Outbox(abc.ABC):
                 envelope.kind,
             )
 
-    def _make_way(self, size: int) -> None:
+    def _make_way(self, envelope: Envelope, size: int) -> Envelope:
         """Let a large envelope travel alone: behind others in one batch it might outgrow the frame."""
-        self._check_fits(size)
+        envelope, attachments = self._fit(envelope, size)
         if self._open.envelopes:
             self._seal()
+        self._open.attachments = attachments
+        return envelope
 
-    def _check_fits(self, size: int) -> None:
-        body_bytes = size - _ENVELOPE_BYTES
+    def _fit(self, envelope: Envelope, size: int) -> tuple[Envelope, Sequence[Buffer]]:
+        """The form in which a large envelope leaves: with its parts beside it, if the peer takes them so."""
+        body = envelope.body
+        if type(body) is bytes and self._attaches and len(body) >= ATTACHED_BYTES_MIN:
+            body = Parcel.of_buffer(body)
+        if type(body) is not Parcel:
+            self._check_fits(size - _ENVELOPE_BYTES)
+            return envelope, ()
+        fields = (envelope.kind, envelope.to, envelope.id, envelope.deadline_ms, envelope.meta)
+        if not self._attaches:
+            self._check_fits(len(body))
+            return Envelope(*fields, body.inline()), ()
+        for part in (*body.attachments, body.body):
+            self._check_fits(len(part))
+        return lay_out(Envelope(*fields, body))
+
+    def _check_fits(self, body_bytes: int) -> None:
         if body_bytes > self._limits.body_bytes_max:
             raise OversizedEnvelope(body_bytes, self._limits.body_bytes_max)
 
@@ -365,9 +392,13 @@ class Outbox(abc.ABC):
         if len(frame) > self._limits.frame_bytes_max:  # metas far larger than bodies
             self._depart_singly(envelopes, needs_credit)
             return
-        self._writable = self._write(frame)
         messages = len(envelopes)
         size = len(frame)
+        if batch.attachments:
+            size += sum(map(len, batch.attachments))
+            self._writable = self._write(frame, batch.attachments)
+        else:
+            self._writable = self._write(frame)
         if needs_credit:
             self._window.spend(messages, size)
         self._messages_sent += messages

@@ -8,13 +8,14 @@ Everything here belongs to one event loop and one thread; nothing may be called 
 
 import dataclasses
 import enum
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Collection, Sequence
+from typing import Final, Protocol
 
 from transports.channel import Channel
 from transports.wire.envelope import Envelope
 
 __all__ = (
+    "ATTACHMENTS",
     "Batch",
     "Connection",
     "ConnectionEvent",
@@ -27,13 +28,15 @@ __all__ = (
     "Transport",
 )
 
+ATTACHMENTS: Final = "attachments"  # a feature of the handshake: frames behind a batch are understood
+
 
 class Batch:
     """One received ZeroMQ message, decoded. Made once per message, so a plain class with slots.
 
     Attributes:
         source: The routing id that the ROUTER gave the connection; empty on a dialled connection.
-        envelopes: At least one; bodies are `msgspec.Raw` views into the frame.
+        envelopes: At least one; bodies are `msgspec.Raw` views into the frame, or a `Parcel` with attachments.
         size: Bytes of the batch frame and all attachments, the unit of credit.
         attachments: Raw frames that followed the batch, in order, as buffers; not copied.
         key: The peer's public key (32 bytes), or None without CURVE.
@@ -118,7 +121,8 @@ class Listener(Protocol):
     def send(self, source: bytes, envelope: Envelope) -> bool:
         """Send one envelope back on the connection `source`. Never waits.
 
-        Only for handshake answers and for clients, which have no listener of their own.
+        Only for handshake answers and for clients, which have no listener of their own. The attachments of a `Parcel`
+        go as frames; whether the peer understands them is the caller's to know.
 
         Returns:
             False when the peer is gone or its queue is full; the envelope is then counted and dropped. `gone` says
@@ -161,7 +165,8 @@ class Connection(Protocol):
         The first of an idle period leaves at once; those that follow within the same loop pass leave together.
 
         Args:
-            envelope: Must not be changed afterwards; its `deadline_ms` is written when the batch is encoded.
+            envelope: Must not be changed afterwards, nor may the attachments of its `Parcel`: they are sent from where
+                they are. Its `deadline_ms` is written when the batch is encoded.
             deadline_at: Loop time after which it must not be sent, or 0.0 for none. What expires in the queue is
                 counted and handed to `on_expired`.
         """
@@ -174,6 +179,9 @@ class Connection(Protocol):
 
         Until the first call there is no limit on `send`. (0, 0) lifts the limit.
         """
+
+    def agree(self, features: Collection[str]) -> None:
+        """Use the optional parts of the protocol that the peer's WELCOME names; none until then."""
 
     async def wait_room(self) -> None:
         """Return when the queue has room again or the connection has ended (see the events for which)."""

@@ -23,6 +23,7 @@ from fdn.messaging.stream_flow import StreamReceiver, Window
 from fdn.messaging.workers import loop_pass
 from fdn.node import Node
 from fdn.settings import Settings
+from transports.parcel import Body
 
 __all__ = ("KINDS", "client", "server")
 
@@ -92,7 +93,7 @@ async def _by_callback(node: Node, size: int, seconds: float, count: int | None)
         nonlocal received
         received += 1
 
-    decode = msgspec.msgpack.Decoder(bytes).decode
+    decode: Callable[[Any], bytes] = msgspec.msgpack.Decoder(bytes).decode
     call = await node._streams.open("bench.items", _wanted(size, seconds, count), None, _TIMEOUT_S)
     while True:
         for _ in range(_ITEMS_PER_PASS_MAX):
@@ -151,10 +152,10 @@ class _Called(StreamReceiver):
         function: Callable[[Any], None],
     ) -> None:
         super().__init__(window, grant, loop)
-        self._decode: Callable[[msgspec.Raw], Any] = msgspec.msgpack.Decoder(returns).decode
+        self._decode: Callable[[Any], Any] = msgspec.msgpack.Decoder(returns).decode
         self._function = function
 
-    def put(self, body: msgspec.Raw) -> bool:
+    def put(self, body: Body) -> bool:
         if self.items_came >= self._items_granted or self.bytes_came >= self._bytes_granted:
             return False
         self.items_came += 1

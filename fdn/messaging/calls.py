@@ -20,7 +20,7 @@ from fdn.errors import BadRequest, DeadlineExceeded, Error, Overloaded, Unreacha
 from fdn.messaging.deadlines import Deadlines
 from fdn.messaging.directory import Directory, Route
 from fdn.messaging.dispatch import PING, Dispatcher
-from fdn.messaging.payloads import MISFITS, decode, does_not_fit, encode, wire
+from fdn.messaging.payloads import MISFITS, arrive, decode, does_not_fit, encode, open_parcel
 from fdn.messaging.retry import Retry
 from fdn.messaging.settled import settled
 from fdn.messaging.workers import loop_pass
@@ -29,8 +29,9 @@ from fdn.runtime.link import Link
 from fdn.runtime.outlets import LinkOutlet, Outlet
 from fdn.settings import Settings
 from transports.channel import Channel
+from transports.parcel import Body, Parcel
 from transports.transport import Connection
-from transports.wire.envelope import NIL, Envelope, Kind, MetaKey
+from transports.wire.envelope import Envelope, Kind, MetaKey
 
 __all__ = ("Caller", "CallerStats", "OpenCalls", "Way")
 
@@ -141,7 +142,7 @@ class Way:
 
 
 # What a call waits for: the node that was asked, the future of the answer, the target, and where its deadline is held.
-_Pending = tuple[str, "asyncio.Future[msgspec.Raw]", str, set[int]]
+_Pending = tuple[str, "asyncio.Future[Body]", str, set[int]]
 
 
 class Caller:
@@ -284,7 +285,7 @@ class Caller:
                     self._on_left(call_id)
                     raise
                 try:
-                    return decoder.decode(answer)
+                    return decoder.decode(answer) if type(answer) is not Parcel else open_parcel(answer, decoder)
                 except MISFITS as misfit:
                     raise does_not_fit(misfit) from misfit
             except Error as error:
@@ -441,7 +442,7 @@ class Caller:
         meta: dict[int, Any] | None,
         body: Any,
         deadline_at: float,
-    ) -> "tuple[int, asyncio.Future[msgspec.Raw]]":
+    ) -> "tuple[int, asyncio.Future[Body]]":
         """Send a CALL: its id, and the future of its answer."""
         if len(self._pending) >= self._in_flight_max:
             raise Overloaded(
@@ -450,7 +451,7 @@ class Caller:
             )
         call_id = self._next_id or 1
         self._next_id = (call_id + 1) & _ID_MASK
-        future: asyncio.Future[msgspec.Raw] = asyncio.Future(loop=self._loop)
+        future: asyncio.Future[Body] = asyncio.Future(loop=self._loop)
         self._pending[call_id] = node, future, to, self._deadlines.add(call_id, deadline_at)
         envelope = Envelope(_CALL, to, call_id, 0, meta, body)
         try:
@@ -587,7 +588,7 @@ class Caller:
 
     def _deliver_here(self, envelope: Envelope, deadline_at: float = 0.0) -> None:
         """Dispatch to ourselves what would otherwise have crossed the network, in the form that it would have there."""
-        envelope.body = NIL if envelope.body is None else wire(envelope.body)
+        arrive(envelope)
         if deadline_at:
             envelope.deadline_ms = max(_EPSILON_MS, int((deadline_at - self._loop.time()) * 1000))
         match envelope.kind:
@@ -603,7 +604,7 @@ class Caller:
                 self._dispatcher.on_item(self.here, envelope, _NO_TICKET)
 
     def _answer_here(self, envelope: Envelope) -> None:
-        envelope.body = NIL if envelope.body is None else wire(envelope.body)
+        arrive(envelope)
         match envelope.kind:
             case Kind.REPLY:
                 self.on_reply(self.here, envelope, _NO_TICKET)

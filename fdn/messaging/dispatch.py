@@ -36,6 +36,7 @@ from fdn.messaging.services import Method, Relay, Service
 from fdn.messaging.stream_flow import REPLY_STREAM, StreamReceiver, StreamSender, Window, read_window
 from fdn.messaging.workers import Workers
 from fdn.runtime.data_plane import Origin, Ticket
+from transports.parcel import Parcel
 from transports.wire.envelope import Envelope, Kind, MetaKey
 
 __all__ = (
@@ -414,7 +415,7 @@ class Dispatcher:
         scope = scope_of(envelope, job.deadline_at)
         scope_var.set(scope)
         # What takes streams or a relay has no fast decoder.
-        if fast_decode is not None:
+        if fast_decode is not None and type(envelope.body) is not Parcel:
             try:
                 call: Coroutine[Any, Any, Any] = method.function(fast_decode(envelope.body))
                 return call

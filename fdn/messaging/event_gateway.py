@@ -154,9 +154,13 @@ class EventGateway:
             if missed:
                 meta[int(MetaKey.MISSED)] = missed
             envelope = Envelope(Kind.EVENT, event.subject, number, 0, meta, event.payload)
-            while not outlet.try_send(envelope):
-                await outlet.wait_room()  # what comes meanwhile waits in the subscription's queue, or is dropped
-            missed = 0
+            try:
+                while not outlet.try_send(envelope):
+                    await outlet.wait_room()  # what comes meanwhile waits in the subscription's queue, or is dropped
+            except BadRequest:  # larger than a client can be sent
+                missed += 1
+            else:
+                missed = 0
 
     # -- the end
 

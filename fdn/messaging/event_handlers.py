@@ -18,14 +18,13 @@ from fdn.messaging.dispatch import scope_of
 from fdn.messaging.event_order import KeyOrder
 from fdn.messaging.event_queue import Delivery, Gap, Policy
 from fdn.messaging.interceptors import Dispatch, Incoming
-from fdn.messaging.payloads import MISFITS, Signature, does_not_fit, signature_of
+from fdn.messaging.payloads import MISFITS, PLAIN, Signature, does_not_fit, signature_of
 from fdn.messaging.subscriptions import Subscription, wake
 from fdn.messaging.workers import Workers
 from fdn.runtime.data_plane import Ticket
 
 __all__ = ("HandledSubscription", "OrderedBy")
 
-_plain = msgspec.msgpack.Decoder()
 _UNLIMITED = 2**62  # the events' own queue is the bound; there is at most one turn for each
 
 
@@ -87,7 +86,7 @@ class HandledSubscription(Subscription[Any]):
             policy=policy,
             events_max=events_max,
             bytes_max=bytes_max,
-            decoder=_plain,
+            decoder=PLAIN,
             loop=loop,
             detach=detach,
             withdraw=withdraw,

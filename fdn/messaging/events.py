@@ -25,7 +25,7 @@ from fdn.messaging.interceptors import Incoming, Interceptor, compose_dispatch
 from fdn.messaging.interests import Group, Interests, Route
 from fdn.messaging.local_subscriptions import Local, LocalSubscriptions
 from fdn.messaging.offers import Interest
-from fdn.messaging.payloads import encode, wire
+from fdn.messaging.payloads import arrive, encode
 from fdn.messaging.subjects import valid_subject
 from fdn.messaging.subscriptions import Subscription, policy_of
 from fdn.messaging.workers import loop_pass
@@ -35,7 +35,7 @@ from fdn.runtime.view import View
 from fdn.settings import Settings
 from transports.channel import Channel
 from transports.transport import Connection
-from transports.wire.envelope import NIL, Envelope, Kind, MetaKey
+from transports.wire.envelope import Envelope, Kind, MetaKey
 
 __all__ = ("ClientEvents", "Events", "EventsStats")
 
@@ -455,8 +455,8 @@ class Events:
         self, targets: Sequence[Subscription[Any]], errand: "_Errand", event: Envelope, deadline_at: float
     ) -> None:
         """Deliver what would otherwise have crossed the network, in the form that it would have there."""
-        body = NIL if event.body is None else wire(event.body)
-        envelope = Envelope(Kind.EVENT, event.to, 0, 0, errand.meta(event.meta), body)
+        envelope = Envelope(Kind.EVENT, event.to, 0, 0, errand.meta(event.meta), event.body)
+        arrive(envelope)
         delivery = Delivery(envelope, self._node, deadline_at)
         for subscription in targets:
             subscription.deliver(delivery, _NO_TICKET)

@@ -195,8 +195,11 @@ class Gateway:
         """Waits where another stream keeps the client's queue full."""
         outlet = origin.outlet()
         with contextlib.suppress(Unreachable):  # then nobody is there to be told
-            while not outlet.try_send(answer):
-                await outlet.wait_room()
+            try:
+                while not outlet.try_send(answer):
+                    await outlet.wait_room()
+            except BadRequest as too_large:
+                self._fail(origin, answer.id, too_large)
 
     async def _call(self, forwarded: _Forwarded, sender: StreamSender, timeout_s: float) -> object:
         envelope, incoming = forwarded.envelope, forwarded.incoming

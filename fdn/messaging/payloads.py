@@ -1,6 +1,7 @@
 """Payloads: from Python values to the body of an envelope and back, typed where the handler is typed.
 
-A payload is anything that MessagePack holds, a dataclass or a `msgspec.Struct`. There is no pickle, ever.
+A payload is anything that MessagePack holds, a dataclass or a `msgspec.Struct`, and numpy arrays. There is no pickle,
+ever. Large buffers and arrays in it travel beside the MessagePack (`fdn.messaging.parts`).
 """
 
 import inspect
@@ -12,11 +13,31 @@ import msgspec
 
 from fdn.context import Context
 from fdn.errors import BadRequest, ConfigError
+from fdn.messaging.parts import TooLarge, encode_rest, on_ext, pack, unpack
+from transports.parcel import ATTACHED_BYTES_MIN, Body, Parcel
+from transports.wire.envelope import NIL, Envelope
 
-__all__ = ("MISFITS", "Signature", "decode", "does_not_fit", "encode", "signature_of", "wire", "wire_size")
+__all__ = (
+    "MISFITS",
+    "PLAIN",
+    "Signature",
+    "arrive",
+    "decode",
+    "decoder_of",
+    "does_not_fit",
+    "encode",
+    "open_parcel",
+    "signature_of",
+    "wire",
+    "wire_size",
+)
 
-_encoder = msgspec.msgpack.Encoder()
-_plain = msgspec.msgpack.Decoder()
+_encoder = msgspec.msgpack.Encoder(enc_hook=encode_rest)
+PLAIN = msgspec.msgpack.Decoder(ext_hook=on_ext)  # of payloads that may be anything
+# Types whose last value had large parts: looked through before anything of it is encoded, and so copied.
+_bulky: set[type] = set()
+_BULKY_MAX = 1024
+_UNENCODABLE = (TypeError, OverflowError, ValueError, RecursionError, NotImplementedError)
 _NIL = 0xC0  # MessagePack's nil
 _STREAMS = (AsyncIterator, AsyncIterable)
 # What decoding raises for bytes that are not what the type says: `MsgspecError` is a ValueError, and so is bad UTF-8.
@@ -30,20 +51,60 @@ def encode(value: object) -> Any:
     Raises:
         BadRequest: The value holds something that MessagePack does not know.
     """
-    if value is None or type(value) is bytes or type(value) is msgspec.Raw:
+    if value is None or type(value) is msgspec.Raw or type(value) is Parcel:
         return value
+    if type(value) is bytes:
+        return value if len(value) < ATTACHED_BYTES_MIN else Parcel.of_buffer(value)
+    kind = type(value)
+    if kind in _bulky:
+        return _encode_parts(value)
     try:
-        return msgspec.Raw(_encoder.encode(value))
-    except (TypeError, OverflowError, ValueError, RecursionError, NotImplementedError) as error:
-        raise BadRequest(
-            f"a {type(value).__name__} cannot be sent: {error}",
-            hint="send plain values, dataclasses or msgspec.Structs; convert other objects first",
-        ) from error
+        body = msgspec.Raw(_encoder.encode(value))
+    except (TooLarge, BufferError):
+        return _encode_parts(value)
+    except _UNENCODABLE as error:
+        raise _unsendable(value, error) from error
+    return body if len(body) < ATTACHED_BYTES_MIN else _encode_parts(value)
 
 
-def wire(body: Any) -> msgspec.Raw:
+def _encode_parts(value: object) -> Any:
+    kind = type(value)
+    try:
+        body = pack(value)
+    except _UNENCODABLE as error:
+        raise _unsendable(value, error) from error
+    if type(body) is Parcel:
+        if len(_bulky) < _BULKY_MAX:
+            _bulky.add(kind)
+    elif len(body) < ATTACHED_BYTES_MIN:
+        _bulky.discard(kind)
+    return body
+
+
+def _unsendable(value: object, error: Exception) -> BadRequest:
+    return BadRequest(
+        f"a {type(value).__name__} cannot be sent: {error}",
+        hint="send plain values, dataclasses or msgspec.Structs; convert other objects first",
+    )
+
+
+def wire(body: Any) -> Body:
     """A body from `encode` as the receiver will see it."""
-    return body if type(body) is msgspec.Raw else msgspec.Raw(_encoder.encode(body))
+    if type(body) is msgspec.Raw or type(body) is Parcel:
+        return body
+    if type(body) is bytes and len(body) >= ATTACHED_BYTES_MIN:
+        return Parcel.of_buffer(body)
+    return msgspec.Raw(_encoder.encode(body))
+
+
+def arrive(envelope: Envelope) -> None:
+    """Give an envelope of ours that never leaves this node the form that it would have at the other side.
+
+    One with attachments has a `meta`, as it would there: whoever looks at messages without `meta` meets none.
+    """
+    body = envelope.body = NIL if envelope.body is None else wire(envelope.body)
+    if type(body) is Parcel and envelope.meta is None:
+        envelope.meta = {}
 
 
 def wire_size(body: Any) -> int:
@@ -53,19 +114,42 @@ def wire_size(body: Any) -> int:
     size = len(body)
     if type(body) is not bytes:
         return size
-    return size + (2 if size < 1 << 8 else 3 if size < 1 << 16 else 5)  # the header of a MessagePack bin
+    return size + (2 if size < 1 << 8 else 3)  # the header of a MessagePack bin; larger ones are parcels
 
 
-def decode(body: msgspec.Raw, decoder: "msgspec.msgpack.Decoder[Any]" = _plain) -> Any:
+def decode(body: Body, decoder: "msgspec.msgpack.Decoder[Any]" = PLAIN) -> Any:
     """The value of a body, checked against the decoder's type.
 
     Raises:
         BadRequest: It is not what the type says.
     """
     try:
-        return decoder.decode(body)
+        return decoder.decode(body) if type(body) is not Parcel else open_parcel(body, decoder)
     except MISFITS as error:
         raise does_not_fit(error) from error
+
+
+def open_parcel(parcel: Parcel, decoder: "msgspec.msgpack.Decoder[Any]") -> Any:
+    """The value of a body with attachments; the body itself where nobody looks into it.
+
+    Raises:
+        ValueError, RecursionError: It is not what the type says.
+    """
+    if decoder.type is msgspec.Raw:
+        return parcel
+    try:
+        return unpack(parcel, decoder)
+    except (TypeError, OverflowError, ImportError) as error:
+        raise ValueError(str(error)) from error
+
+
+def decoder_of(kind: Any) -> "msgspec.msgpack.Decoder[Any]":
+    """A decoder of payloads of this type.
+
+    Raises:
+        TypeError: It cannot be decoded.
+    """
+    return PLAIN if kind is Any else msgspec.msgpack.Decoder(kind, ext_hook=on_ext)
 
 
 def does_not_fit(error: Exception) -> BadRequest:
@@ -98,7 +182,7 @@ class Signature:
             raise TypeError(f"it takes {len(streams)} request streams ({', '.join(streams)}); expected one at most")
         self.stream_name = next(iter(streams), None)
         item = next(iter(typing.get_args(streams[self.stream_name])), Any) if self.stream_name else Any
-        self.stream_decoder: msgspec.msgpack.Decoder[Any] = _plain if item is Any else msgspec.msgpack.Decoder(item)
+        self.stream_decoder: msgspec.msgpack.Decoder[Any] = decoder_of(item)
         asides = {self.context_name, self.stream_name} - {None}
         taken = [p for p in parameters.values() if p.name not in asides]
         for parameter in taken:
@@ -112,19 +196,19 @@ class Signature:
         self._by_position: msgspec.msgpack.Decoder[Any] | None = None
         self._value: msgspec.msgpack.Decoder[Any] | None = None
         if len(taken) == 1:
-            self._value = msgspec.msgpack.Decoder(hints.get(taken[0].name, Any))
+            self._value = decoder_of(hints.get(taken[0].name, Any))
         elif taken:
-            self._by_name = msgspec.msgpack.Decoder(_struct(name, taken, hints, array_like=False))
-            self._by_position = msgspec.msgpack.Decoder(_struct(name, taken, hints, array_like=True))
+            self._by_name = decoder_of(_struct(name, taken, hints, array_like=False))
+            self._by_position = decoder_of(_struct(name, taken, hints, array_like=True))
         self.single = None if self._optional else self._value
 
-    def arguments(self, body: msgspec.Raw) -> tuple[Any, ...]:
+    def arguments(self, body: Body) -> tuple[Any, ...]:
         """The positional arguments for one call.
 
         Raises:
             BadRequest: The body does not fit.
         """
-        view = memoryview(body)
+        view = memoryview(body if type(body) is not Parcel else body.body)
         is_nil = len(view) == 1 and view[0] == _NIL
         if self._value is not None:
             return () if self._optional and is_nil else (decode(body, self._value),)

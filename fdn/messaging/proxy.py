@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import msgspec
 
+from fdn.arrays import is_array_type
 from fdn.context import Context
 from fdn.errors import ConfigError
 from fdn.messaging.retry import Retry
@@ -268,7 +269,7 @@ def _type_of(name: str, what: str, hint: Any) -> Any:
 def _foreign(info: Any) -> type | None:
     """The first class in a type that only Python knows, or None. It looks through containers, not into fields."""
     if isinstance(info, msgspec.inspect.CustomType):
-        return None if info.cls is object else info.cls
+        return None if info.cls is object or is_array_type(info.cls) else info.cls
     parts = [getattr(info, part, None) for part in ("item_type", "key_type", "value_type", "type")]
     parts += [*getattr(info, "types", ()), *getattr(info, "item_types", ())]
     return next((found for part in parts if part is not None and (found := _foreign(part)) is not None), None)

@@ -31,6 +31,7 @@ from fdn.runtime.data_plane import Origin, Ticket
 from fdn.runtime.outlets import Outlet
 from fdn.runtime.sessions import Session
 from fdn.settings import Settings
+from transports.parcel import Body
 from transports.wire.envelope import NIL, Envelope, Kind, MetaKey
 
 __all__ = ("Items", "OpenCall", "StreamCaller")
@@ -88,7 +89,7 @@ class OpenCall:
         if pump is not None and pump is not asyncio.current_task():
             await asyncio.wait((pump,))
 
-    async def next_body(self, timeout_s: float) -> msgspec.Raw | None:
+    async def next_body(self, timeout_s: float) -> Body | None:
         """The next item's body, or None at the end.
 
         Raises:
@@ -107,7 +108,7 @@ class OpenCall:
             async with asyncio.timeout_at(min(asyncio.get_running_loop().time() + timeout_s, self.ends_at)):
                 await received.wait()
 
-    async def only_body(self, timeout_s: float) -> msgspec.Raw:
+    async def only_body(self, timeout_s: float) -> Body:
         """The one answer of a handler that does not stream.
 
         Raises:

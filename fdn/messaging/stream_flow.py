@@ -15,6 +15,7 @@ from fdn.errors import BadRequest
 from fdn.messaging.payloads import wire_size
 from fdn.messaging.workers import loop_pass
 from fdn.runtime.outlets import Outlet
+from transports.parcel import Body
 from transports.wire.envelope import Envelope, Kind
 
 __all__ = ("REPLY_STREAM", "REQUEST_STREAM", "StreamReceiver", "StreamSender", "Window", "read_window", "two_readers")
@@ -198,7 +199,7 @@ class StreamReceiver:
         self._window = window
         self._grant = grant
         self._loop = loop
-        self._items: collections.deque[msgspec.Raw] = collections.deque()
+        self._items: collections.deque[Body] = collections.deque()
         self._set_granted(*(window if opened else (0, 0)))
         self._items_read = self._bytes_read = 0
         self.items_came = self.bytes_came = 0
@@ -213,7 +214,7 @@ class StreamReceiver:
             self._set_granted(*self._window)
             self._grant(self._window)
 
-    def put(self, body: msgspec.Raw) -> bool:
+    def put(self, body: Body) -> bool:
         """One item came. False: it is past what was granted, and was not taken."""
         if self.ended:
             return True  # one more on its way when we stopped
@@ -240,7 +241,7 @@ class StreamReceiver:
             self.ended, self.failure = True, failure
             self._wake()
 
-    def take(self) -> msgspec.Raw | None:
+    def take(self) -> Body | None:
         """The next item that has come; None if there is none."""
         if not self._items:
             return None

@@ -8,10 +8,11 @@ from typing import Final, Generic, TypeVar
 import msgspec
 
 from fdn.errors import BadRequest, Error
-from fdn.messaging.payloads import MISFITS, does_not_fit
+from fdn.messaging.payloads import MISFITS, does_not_fit, open_parcel
 from fdn.messaging.stream_calls import OpenCall
 from fdn.messaging.stream_flow import two_readers
 from fdn.messaging.workers import loop_pass
+from transports.parcel import Body, Parcel
 
 __all__ = ("Stream",)
 
@@ -46,6 +47,7 @@ class Stream(Generic[T]):
     ) -> None:
         self.target = target
         self._opener = opener
+        self._decoder = decoder
         self._decode = decoder.decode
         self._timeout_s = timeout_s
         self._loop = loop
@@ -92,7 +94,7 @@ class Stream(Generic[T]):
             self._reads = 0
             body = await self._wait(call)
         try:
-            return self._decode(body)
+            return self._decode(body) if type(body) is not Parcel else open_parcel(body, self._decoder)
         except MISFITS as misfit:
             call.close()
             raise does_not_fit(misfit) from misfit
@@ -124,7 +126,7 @@ class Stream(Generic[T]):
             call.close()
         return call
 
-    async def _wait(self, call: OpenCall) -> msgspec.Raw:
+    async def _wait(self, call: OpenCall) -> Body:
         try:
             body = await call.next_body(self._timeout_s)
         except TimeoutError as late:

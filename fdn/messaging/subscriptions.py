@@ -13,11 +13,12 @@ import msgspec
 from fdn.context import unpack_headers, unpack_trace
 from fdn.errors import BadRequest, ConfigError
 from fdn.messaging.event_queue import Delivery, Dropped, EventQueue, Gap, Policy
-from fdn.messaging.payloads import MISFITS, decode
+from fdn.messaging.payloads import MISFITS, decode, open_parcel
 from fdn.messaging.reporting import FailureLog
 from fdn.messaging.subjects import valid_pattern, valid_queue
 from fdn.messaging.workers import loop_pass
 from fdn.runtime.data_plane import Ticket
+from transports.parcel import Parcel
 from transports.wire.envelope import MetaKey
 
 __all__ = ("Event", "Subscription", "policy_of", "wake")
@@ -212,8 +213,9 @@ class Subscription(Generic[I_co]):
         if delivery.deadline_at and self._loop.time() >= delivery.deadline_at:
             self.expired += 1
             return None
+        body = envelope.body
         try:
-            payload = self._decode(envelope.body)
+            payload = open_parcel(body, self._decoder) if type(body) is Parcel else self._decode(body)
         except MISFITS:
             self._report_misfit(delivery)
             return None

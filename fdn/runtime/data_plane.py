@@ -14,25 +14,35 @@ from typing import Protocol
 
 import msgspec
 
-from fdn.errors import Unreachable
+from fdn.errors import BadRequest, Unreachable, to_wire
 from fdn.runtime.facts import Fact, HandshakeRefused, LinkDown, LinkUp
 from fdn.runtime.greeting import Greeter
 from fdn.runtime.link import Link, LinkState
-from fdn.runtime.outlets import ClientOutlet, LinkOutlet, Outlet
+from fdn.runtime.outlets import ClientOutlet, LinkOutlet, Outlet, send_to_client
 from fdn.runtime.sessions import Session, Sessions, SessionsStats
 from fdn.runtime.view import EMPTY_VIEW, View
 from fdn.settings import Settings
 from transports.channel import Channel
 from transports.credit import EXEMPT_KINDS
-from transports.transport import Batch, ConnectionEvent, ConnectionStats, EventKind, Listener, ListenerStats, Transport
+from transports.transport import (
+    ATTACHMENTS,
+    Batch,
+    ConnectionEvent,
+    ConnectionStats,
+    EventKind,
+    Listener,
+    ListenerStats,
+    Transport,
+)
 from transports.wire.envelope import Envelope, Kind
 from transports.wire.handshake import Hello, Identity, Refused, Welcome
 
-__all__ = ("DATA_CHANNELS", "DataPlane", "DataPlaneStats", "Handler", "NoTicket", "Origin", "Ticket")
+__all__ = ("DATA_CHANNELS", "DATA_FEATURES", "DataPlane", "DataPlaneStats", "Handler", "NoTicket", "Origin", "Ticket")
 
 _log = logging.getLogger(__name__)
 _LAST_WORDS_S = 1.0  # for the answers of a member that has left, which the word of it may have overtaken
 DATA_CHANNELS = (Channel.DATA, Channel.EVENTS)
+DATA_FEATURES = (ATTACHMENTS,)  # optional parts of the protocol that we speak there
 _credit_decoder = msgspec.msgpack.Decoder(tuple[int, int, int])
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -319,7 +329,11 @@ class DataPlane:
         if session.is_client:
             session.answer = lambda envelope: self._answer_client(session, envelope)
             session.outlet = lambda: ClientOutlet(
-                session.listener, session.source, self._loop, lambda _: self._sessions.close(session)
+                session.listener,
+                session.source,
+                session.hello.features,
+                self._loop,
+                lambda _: self._sessions.close(session),
             )
         else:
             session.answer = lambda envelope: self._answer(session, envelope)
@@ -354,7 +368,12 @@ class DataPlane:
             self._unanswerable += 1
 
     def _answer_client(self, session: Session, envelope: Envelope) -> None:
-        if not session.listener.send(session.source, envelope) and session.listener.gone:
+        try:
+            sent = send_to_client(session.listener, session.source, session.hello.features, envelope)
+        except BadRequest as error:
+            refusal = msgspec.Raw(_encode(to_wire(error, node=self._greeter.identity.node)))
+            sent = session.listener.send(session.source, Envelope(Kind.ERROR, "", envelope.id, body=refusal))
+        if not sent and session.listener.gone:
             self._sessions.close(session)  # nobody tells us that a client has died; this does
 
     def _endpoint_of(self, identity: Identity, channel: Channel) -> str:

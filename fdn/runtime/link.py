@@ -244,6 +244,7 @@ class Link:
         self.state, self.connection = LinkState.OPEN, connection
         self._attempts = 0
         self.opened_count += 1
+        connection.agree(welcome.features)
         connection.grant(*welcome.credit)
         while self._pending:
             connection.send_exempt(self._pending.popleft())

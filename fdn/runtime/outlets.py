@@ -5,15 +5,17 @@ follow.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final, Protocol
 
-from fdn.errors import Unreachable
+from fdn.errors import BadRequest, Unreachable
 from fdn.runtime.link import Link
-from transports.transport import Listener
+from transports.errors import OversizedEnvelope
+from transports.parcel import Parcel
+from transports.transport import ATTACHMENTS, Listener
 from transports.wire.envelope import Envelope
 
-__all__ = ("ClientOutlet", "LinkOutlet", "Outlet")
+__all__ = ("ClientOutlet", "LinkOutlet", "Outlet", "send_to_client")
 
 _PAUSE_S: Final = 0.002  # before a client whose queue was full is tried again; doubles
 _PAUSE_S_MAX: Final = 0.1
@@ -75,17 +77,24 @@ class ClientOutlet:
     Args:
         listener: Where it has dialled.
         source: Its routing id there.
+        features: Optional parts of the protocol that it speaks.
         loop: For waiting.
         on_gone: Called with `source` when there is no such connection any more.
     """
 
-    __slots__ = ("_full_since", "_gone", "_listener", "_loop", "_on_gone", "_pause", "_source")
+    __slots__ = ("_features", "_full_since", "_gone", "_listener", "_loop", "_on_gone", "_pause", "_source")
 
     def __init__(
-        self, listener: Listener, source: bytes, loop: asyncio.AbstractEventLoop, on_gone: Callable[[bytes], None]
+        self,
+        listener: Listener,
+        source: bytes,
+        features: Collection[str],
+        loop: asyncio.AbstractEventLoop,
+        on_gone: Callable[[bytes], None],
     ) -> None:
         self._listener = listener
         self._source = source
+        self._features = features
         self._loop = loop
         self._on_gone = on_gone
         self._pause = _PAUSE_S
@@ -94,7 +103,7 @@ class ClientOutlet:
 
     def try_send(self, envelope: Envelope) -> bool:
         """See `Outlet.try_send`."""
-        if not self._listener.send(self._source, envelope):
+        if not send_to_client(self._listener, self._source, self._features, envelope):
             if self._listener.gone and not self._gone:
                 self._gone = True
                 self._on_gone(self._source)
@@ -117,3 +126,21 @@ class ClientOutlet:
         finally:
             timer.cancel()
         self._pause = min(2 * self._pause, _PAUSE_S_MAX)
+
+
+def send_to_client(listener: Listener, source: bytes, features: Collection[str], envelope: Envelope) -> bool:
+    """Send an envelope on the connection of a client, in the form that it understands. See `Listener.send`.
+
+    Raises:
+        BadRequest: It is larger than a client can be sent.
+    """
+    if type(envelope.body) is Parcel and ATTACHMENTS not in features:
+        fields = (envelope.kind, envelope.to, envelope.id, envelope.deadline_ms, envelope.meta)
+        envelope = Envelope(*fields, envelope.body.inline())
+    try:
+        return listener.send(source, envelope)
+    except OversizedEnvelope as error:
+        raise BadRequest(
+            f"{error.size} bytes are more than the {error.limit} that a client can be sent at once",
+            hint="send it in pieces, as a stream",
+        ) from error

@@ -6,9 +6,12 @@ from typing import Any
 
 import msgpack
 import msgspec
+import numpy
 import pytest
 
+from fdn.messaging.payloads import decode, encode
 from transports.errors import MalformedBatch, UnknownWireVersion
+from transports.parcel import encode_alone, whole
 from transports.wire.batch import decode_batch, encode_batch
 from transports.wire.envelope import Envelope, Kind, MetaKey
 from transports.wire.handshake import Bye, Hello, Refused, Role, Welcome
@@ -16,6 +19,8 @@ from transports.wire.handshake import Bye, Hello, Refused, Role, Welcome
 VECTORS = json.loads(Path(__file__).with_name("vectors.json").read_text(encoding="utf-8"))
 BATCHES = [pytest.param(vector, id=vector["name"]) for vector in VECTORS["batches"]]
 CANONICAL = [param for param, vector in zip(BATCHES, VECTORS["batches"], strict=True) if vector["canonical"]]
+PARCELS = [pytest.param(vector, id=vector["name"]) for vector in VECTORS["attachments"]]
+UNSOUND = [pytest.param(vector, id=vector["name"]) for vector in VECTORS["attachments_refused"]]
 REFUSED = [pytest.param(vector, id=vector["name"]) for vector in VECTORS["refused"]]
 STRUCTS = {Kind.HELLO: Hello, Kind.WELCOME: Welcome, Kind.REFUSED: Refused, Kind.BYE: Bye}
 HANDSHAKES = [
@@ -32,6 +37,8 @@ def value(meaning: Any) -> Any:
             return bytes.fromhex(digits)
         case {"map": items}:
             return {value(key): value(item) for key, item in items}
+        case {"array": [dtype, rows]}:
+            return numpy.array(rows, dtype)
         case {"int": digits}:
             return int(digits)
         case list():
@@ -118,3 +125,35 @@ def test_streams_and_services_of_clients_have_vectors():
     assert {(Kind.ITEM, "request", False), (Kind.END, "request", False), (Kind.END, "request", True)} <= uses
     assert (Kind.END, "", True) in uses
     assert {(Kind.SUBSCRIBE, "text.upper", False), (Kind.SUBSCRIBE, "text.upper", True)} <= uses
+
+
+def take(vector: dict[str, Any]) -> list[Envelope]:
+    frame, *attachments = (bytes.fromhex(digits) for digits in vector["frames"])
+    envelopes, malformed = decode_batch(frame)
+    assert malformed == 0
+    return whole(envelopes, [memoryview(part) for part in attachments])[0]
+
+
+@pytest.mark.parametrize("vector", PARCELS)
+def test_our_codec_reads_attachments(vector: dict[str, Any]):
+    [envelope] = take(vector)
+    expected = value(vector["value"])
+    arrived = decode(envelope.body)
+    if isinstance(expected, numpy.ndarray):
+        assert arrived.dtype == expected.dtype
+        numpy.testing.assert_array_equal(arrived, expected)
+    else:
+        assert arrived == expected
+
+
+@pytest.mark.parametrize("vector", UNSOUND)
+def test_our_codec_refuses_attachments_that_are_not_there(vector: dict[str, Any]):
+    assert take(vector) == []
+
+
+def test_our_codec_writes_attachments_as_the_specification_says():
+    array = numpy.arange(10_000, dtype="<f8").reshape(100, 100)
+    frame, [attachment] = encode_alone(Envelope(Kind.REPLY, "", 7, 0, None, encode(array)), 1 << 20)
+    extension = msgpack.ExtType(2, msgpack.packb(["<f8", [100, 100], "C", 0]))
+    assert frame == b"\x01" + msgpack.packb([[6, "", 7, 0, {6: [0]}, extension]])
+    assert bytes(attachment) == array.tobytes()

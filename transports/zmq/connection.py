@@ -4,7 +4,7 @@ import asyncio
 import enum
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import zmq
 
@@ -14,11 +14,12 @@ from transports.errors import EndpointInvalid
 from transports.intake import Intake
 from transports.limits import Limits
 from transports.outbox import Outbox
+from transports.parcel import Buffer
 from transports.transport import Batch, ConnectionEvent, ConnectionStats, EventKind, OnEvent, Receive
 from transports.zmq.monitor import Monitor
 from transports.zmq.probe import probe, resolve
 from transports.zmq.reactor import Pump, Reactor
-from transports.zmq.sockets import make_socket, read_message
+from transports.zmq.sockets import make_socket, read_message, send_message
 
 __all__ = ("ZmqConnection",)
 
@@ -67,7 +68,8 @@ class ZmqConnection(Outbox):
         self._on_closed = on_closed
         self._intake = Intake(str(endpoint), receive, limits)
         self._state = _State.DIALLING
-        self._held: deque[bytes] = deque()  # frames that met EAGAIN against the socket's word
+        # Messages that met EAGAIN against the socket's word.
+        self._held: deque[tuple[bytes, Sequence[Buffer]]] = deque()
         self._targets: list[Endpoint] = []
         self._task: asyncio.Task[None] | None = None
         self._socket = make_socket(context, zmq.DEALER, channel, endpoint, limits)
@@ -113,15 +115,18 @@ class ZmqConnection(Outbox):
     def _spent(self) -> bool:
         return not self._held and super()._spent()
 
-    def _write(self, frame: bytes) -> bool:
+    def _write(self, frame: bytes, attachments: Sequence[Buffer] = ()) -> bool:
         if not self._held:
             try:
-                self._socket.send(frame, zmq.NOBLOCK)
+                if attachments:
+                    send_message(self._socket, frame, attachments)
+                else:
+                    self._socket.send(frame, zmq.NOBLOCK)
             except zmq.Again:
                 pass
             else:
                 return self._pump.writable_after_send()
-        self._held.append(frame)
+        self._held.append((frame, attachments))
         self._pump.writable_after_send()
         return False
 
@@ -129,9 +134,9 @@ class ZmqConnection(Outbox):
         if self._state is not _State.CONNECTED:
             return
         if self._held:
-            frames, self._held = self._held, deque()
-            for frame in frames:  # those that meet EAGAIN once more are held once more, in order
-                self._write(frame)
+            held, self._held = self._held, deque()
+            for frame, attachments in held:  # those that meet EAGAIN once more are held once more, in order
+                self._write(frame, attachments)
         if not self._held:
             self._resume()
 

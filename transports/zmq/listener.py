@@ -11,14 +11,14 @@ import zmq
 
 from transports.channel import Channel
 from transports.endpoint import Endpoint
-from transports.errors import EndpointInUse, EndpointInvalid, OversizedEnvelope
+from transports.errors import EndpointInUse, EndpointInvalid
 from transports.intake import Intake
 from transports.limits import Limits
+from transports.parcel import encode_alone
 from transports.transport import ListenerStats, Receive
-from transports.wire.batch import encode_batch
 from transports.wire.envelope import Envelope
 from transports.zmq.reactor import Pump, Reactor
-from transports.zmq.sockets import make_socket, read_message
+from transports.zmq.sockets import make_socket, read_message, send_message
 
 __all__ = ("ZmqListener",)
 
@@ -63,7 +63,7 @@ class ZmqListener:
             reason = f"cannot be bound ({error.strerror}); give an address of this machine"
             raise EndpointInvalid(str(endpoint), reason) from error
         self._endpoint = self._socket.get_string(zmq.LAST_ENDPOINT).rstrip("\0")
-        self._intake = Intake(self._endpoint, receive, limits)
+        self._intake = Intake(self._endpoint, receive, limits, channel.carries_payloads)
         self._pump = Pump(reactor, self._socket, channel, self._read)
 
     @property
@@ -77,16 +77,17 @@ class ZmqListener:
         Raises:
             LocalProtocolError: The envelope cannot be encoded, or does not fit into one frame.
         """
-        frame = encode_batch((envelope,))
-        if len(frame) > self._limits.frame_bytes_max:
-            raise OversizedEnvelope(len(frame), self._limits.frame_bytes_max)
+        frame, attachments = encode_alone(envelope, self._limits.frame_bytes_max)
         if not self._open:
             self._gone = True
             return False
         try:
             # Whether the peer is there and has room is decided at the first part; the second cannot fail.
             self._socket.send(source, zmq.NOBLOCK | zmq.SNDMORE)
-            self._socket.send(frame, zmq.NOBLOCK)
+            if attachments:
+                send_message(self._socket, frame, attachments)
+            else:
+                self._socket.send(frame, zmq.NOBLOCK)
         except zmq.ZMQError as error:
             if error.errno not in (errno.EAGAIN, errno.EHOSTUNREACH):
                 raise

@@ -8,8 +8,9 @@ import zmq
 from transports.channel import Channel
 from transports.endpoint import Endpoint
 from transports.limits import Limits
+from transports.parcel import Buffer
 
-__all__ = ("make_socket", "milliseconds", "read_message")
+__all__ = ("make_socket", "milliseconds", "read_message", "send_message")
 
 # Below this a copy is cheaper than keeping libzmq's message alive, and does not pin its 8 KiB receive buffer.
 _COPY_BYTES_MAX = 32 * 1024
@@ -22,8 +23,8 @@ def make_socket(
 
     `ROUTING_ID` and `ROUTER_HANDOVER` are never set: with them a second dialler could take the first one's replies.
     """
-    bulk = channel in (Channel.DATA, Channel.EVENTS)
-    heartbeat_ms = milliseconds(limits.heartbeat_stalled_s if bulk else limits.heartbeat_timeout_s)
+    stalls = channel.carries_payloads
+    heartbeat_ms = milliseconds(limits.heartbeat_stalled_s if stalls else limits.heartbeat_timeout_s)
     socket = context.socket(kind)
     socket.set(zmq.LINGER, 0)
     socket.set(zmq.SNDHWM, limits.send_hwm)
@@ -54,6 +55,18 @@ def read_message(socket: "zmq.Socket[bytes]") -> tuple[bytes | memoryview, Seque
         attachments.append(part.buffer)
         more = part.more
     return frame, attachments
+
+
+def send_message(socket: "zmq.Socket[bytes]", frame: bytes, attachments: Sequence[Buffer]) -> None:
+    """Send a batch frame and its attachments; large ones from where they are, which libzmq keeps alive until then.
+
+    Raises:
+        zmq.Again: There is no room; nothing was sent.
+    """
+    socket.send(frame, zmq.NOBLOCK | zmq.SNDMORE)
+    for part in attachments[:-1]:
+        socket.send(part, zmq.NOBLOCK | zmq.SNDMORE, copy=False)  # whether there is room was decided by the first
+    socket.send(attachments[-1], zmq.NOBLOCK, copy=False)
 
 
 def milliseconds(seconds: float) -> int:

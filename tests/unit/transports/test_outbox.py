@@ -1,16 +1,21 @@
 """The queue alone, without a network; what a sender sees of it is in `test_contract.py`."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from functools import wraps
 from typing import Any
 
+import pytest
+
 from tests.unit.transports.harness import cast, reply
+from transports.errors import OversizedEnvelope
 from transports.intake import Intake
 from transports.limits import Limits
 from transports.outbox import Outbox
+from transports.parcel import Buffer, Parcel
 from transports.transport import ConnectionStats
 from transports.wire.batch import decode_batch
+from transports.wire.envelope import NIL, Envelope, Kind
 
 
 class Wire(Outbox):
@@ -19,6 +24,7 @@ class Wire(Outbox):
     def __init__(self, limits: Limits | None = None, room: int = 1000) -> None:
         super().__init__(asyncio.get_running_loop(), limits or Limits())
         self.frames: list[bytes] = []
+        self.attachments: list[Sequence[Buffer]] = []
         self.room = room
         self.shut = False
 
@@ -33,8 +39,9 @@ class Wire(Outbox):
     def ids(self) -> list[list[int]]:
         return [[envelope.id for envelope in decode_batch(frame)[0]] for frame in self.frames]
 
-    def _write(self, frame: bytes) -> bool:
+    def _write(self, frame: bytes, attachments: Sequence[Buffer] = ()) -> bool:
         self.frames.append(frame)
+        self.attachments.append(attachments)
         self.room -= 1
         return self.room > 0
 
@@ -262,3 +269,49 @@ async def test_what_was_queued_when_it_ended_is_counted() -> None:
     wire._end()
     assert wire.counters().dropped == 2
     assert wire.counters().queued_messages == 0
+
+
+@on_loop
+async def test_a_large_buffer_leaves_beside_the_batch_once_the_peer_takes_it_so():
+    wire = Wire()
+    wire.open()
+    wire.send(cast(1, bytes(100_000)))
+    assert (len(wire.frames[-1]) > 100_000, wire.attachments[-1]) == (True, ())
+    wire.agree(("attachments", "something newer"))
+    for send in (wire.send, wire.send_exempt):
+        send(cast(2, bytes(100_000)))
+        await turn(3)
+        assert len(wire.frames[-1]) < 100
+        assert [len(part) for part in wire.attachments[-1]] == [100_000]
+    assert wire.counters().bytes_sent == sum(map(len, wire.frames)) + 200_000
+
+
+@on_loop
+async def test_one_with_attachments_travels_alone_and_in_its_place():
+    wire = Wire(room=0)
+    wire.agree(("attachments",))
+    for number in range(5):
+        wire.send(cast(number, bytes(100_000) if number in (1, 3) else b""))
+    wire.open()
+    await turn(3)
+    assert wire.ids == [[0], [1], [2], [3], [4]]
+    assert [len(parts) for parts in wire.attachments] == [0, 1, 0, 1, 0]
+
+
+@on_loop
+async def test_a_parcel_is_put_into_one_piece_for_a_peer_that_knows_none():
+    wire = Wire()
+    wire.open()
+    wire.send(Envelope(Kind.CAST, "t", 1, 0, None, Parcel.of_buffer(bytes(100_000))))
+    [envelope], _ = decode_batch(wire.frames[0])
+    assert len(envelope.body) == 100_005
+    assert envelope.meta is None
+
+
+@on_loop
+async def test_no_part_may_be_larger_than_a_frame():
+    wire = Wire(Limits(frame_bytes_max=300_000))
+    wire.agree(("attachments",))
+    wire.send(Envelope(Kind.CAST, "t", 1, 0, None, Parcel(NIL, [bytes(150_000)] * 4)))
+    with pytest.raises(OversizedEnvelope):
+        wire.send(Envelope(Kind.CAST, "t", 1, 0, None, Parcel.of_buffer(bytes(200_000))))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fdn.errors import BadRequest, Unreachable
-from fdn.messaging.payloads import wire, wire_size
+from fdn.messaging.payloads import decode, wire, wire_size
 from fdn.messaging.stream_flow import (
     REPLY_STREAM,
     REQUEST_STREAM,
@@ -78,10 +78,10 @@ def test_windows_are_read_and_what_is_none_is_not(value: Any, window: Window | N
     assert read_window(value) == window
 
 
-@pytest.mark.parametrize("size", [0, 1, 255, 256, 65535, 65536])
+@pytest.mark.parametrize("size", [0, 1, 255, 256, 65535])
 def test_a_body_weighs_what_it_takes_on_the_wire(size: int):
     for value in (b"x" * size, None, body("x" * size)):
-        assert wire_size(value) == len(memoryview(wire(value)))
+        assert wire_size(value) == len(wire(value))
 
 
 # -- sending
@@ -356,13 +356,13 @@ class Wire:
         if self.items:
             came = wire(self.items.popleft().body)
             assert self.receiver.put(came), "a sender that keeps to its window is never refused"
-            self.held += len(memoryview(came))
+            self.held += len(came)
 
     def take(self) -> None:
         came = self.receiver.take()
         if came is not None:
-            self.held -= len(memoryview(came))
-            self.read.append(msgspec.msgpack.decode(came))
+            self.held -= len(came)
+            self.read.append(decode(came))
 
     def granted(self) -> None:
         if self.grants:

@@ -140,7 +140,7 @@ async def test_a_link_that_is_closed_for_good_fails_its_outlets():
 async def test_a_client_that_is_slow_is_waited_for():
     listener = FakeListener()
     gone: list[bytes] = []
-    outlet = ClientOutlet(listener, b"source", asyncio.get_running_loop(), gone.append)
+    outlet = ClientOutlet(listener, b"source", (), asyncio.get_running_loop(), gone.append)
     listener.full = True
     sending = asyncio.create_task(sent(outlet, item(1)))
     await asyncio.sleep(20)
@@ -158,7 +158,7 @@ async def test_a_client_that_is_slow_is_waited_for():
 async def test_a_client_that_takes_nothing_for_long_is_held_gone():
     listener = FakeListener()
     gone: list[bytes] = []
-    outlet = ClientOutlet(listener, b"source", asyncio.get_running_loop(), gone.append)
+    outlet = ClientOutlet(listener, b"source", (), asyncio.get_running_loop(), gone.append)
     listener.full = True
     began = asyncio.get_running_loop().time()
     with pytest.raises(Unreachable, match="read nothing for 30 s"):
@@ -170,7 +170,7 @@ async def test_a_client_that_takes_nothing_for_long_is_held_gone():
 async def test_a_client_that_is_gone_is_not_waited_for():
     listener = FakeListener()
     gone: list[bytes] = []
-    outlet = ClientOutlet(listener, b"source", asyncio.get_running_loop(), gone.append)
+    outlet = ClientOutlet(listener, b"source", (), asyncio.get_running_loop(), gone.append)
     listener.gone = True
     with pytest.raises(Unreachable, match="this client is gone"):
         await sent(outlet, item(1))
