@@ -7,6 +7,7 @@
     ├── RemoteProtocolError      a peer sent what the specification does not allow
     │   ├── MalformedBatch
     │   └── UnknownWireVersion
+    ├── SegmentUnavailable       shared memory that is full, gone or not ours
     ├── EndpointInvalid          also a ValueError
     └── EndpointInUse
 
@@ -21,6 +22,7 @@ __all__ = (
     "MalformedBatch",
     "OversizedEnvelope",
     "RemoteProtocolError",
+    "SegmentUnavailable",
     "TransportClosed",
     "TransportError",
     "UnknownWireVersion",
@@ -50,6 +52,10 @@ class OversizedEnvelope(LocalProtocolError):
         )
         self.size = size
         self.limit = limit
+
+
+class SegmentUnavailable(TransportError):
+    """Shared memory cannot be had: there is none, it is full, or what a peer named is not there."""
 
 
 class TransportClosed(LocalProtocolError):
