@@ -124,6 +124,9 @@ class Node:
         ConfigError: A setting or a service is not possible.
     """
 
+    # What every message touches; in a dict of more than 30 attributes it is slow to reach.
+    __slots__ = ("__dict__", "__weakref__", "_call", "_cast", "_publish", "_thread")
+
     def __init__(
         self,
         *apps: App,

@@ -118,16 +118,17 @@ class Outbox(abc.ABC):
         """
         batch = self._open
         body = envelope.body
-        size = _ENVELOPE_BYTES if body is None else len(body) + _ENVELOPE_BYTES
-        if size > self._batch_bytes_max:
-            envelope = self._make_way(envelope, size)
-            batch = self._open
-        batch.envelopes.append(envelope)
-        batch.size += size
-        if deadline_at:
-            batch.timed.append((envelope, deadline_at, on_expired))
-        if len(batch.envelopes) >= self._batch_messages_max or batch.size >= self._batch_bytes_max:
-            self._seal()
+        size = batch.size + _ENVELOPE_BYTES if body is None else batch.size + len(body) + _ENVELOPE_BYTES
+        if size >= self._batch_bytes_max:
+            self._send_last(envelope, deadline_at, on_expired)
+        else:
+            batch.size = size
+            envelopes = batch.envelopes
+            envelopes.append(envelope)
+            if deadline_at:
+                batch.timed.append((envelope, deadline_at, on_expired))
+            if len(envelopes) >= self._batch_messages_max:
+                self._seal()
         if not self._deferred:
             self._begin_pass()
 
@@ -301,6 +302,20 @@ class Outbox(abc.ABC):
                 self._limits.exempt_bytes_max,
                 envelope.kind,
             )
+
+    def _send_last(self, envelope: Envelope, deadline_at: float, on_expired: OnExpired | None) -> None:
+        """Queue the one that fills its batch, perhaps all by itself."""
+        body = envelope.body
+        size = _ENVELOPE_BYTES if body is None else len(body) + _ENVELOPE_BYTES
+        if size > self._batch_bytes_max:
+            envelope = self._make_way(envelope, size)
+        batch = self._open
+        batch.envelopes.append(envelope)
+        batch.size += size
+        if deadline_at:
+            batch.timed.append((envelope, deadline_at, on_expired))
+        if len(batch.envelopes) >= self._batch_messages_max or batch.size >= self._batch_bytes_max:
+            self._seal()
 
     def _make_way(self, envelope: Envelope, size: int) -> Envelope:
         """Let a large envelope travel alone: behind others in one batch it might outgrow the frame."""

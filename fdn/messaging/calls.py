@@ -214,7 +214,7 @@ class Caller:
         if body is not None and len(body) > self._body_bytes_max:
             return _raise(self._too_large(target, len(body)))
         scope = scope_var.get()
-        node = route.next()
+        node = route.only or route.next()
         link = self._links.get(node)
         connection = None if link is None else link.connection
         if connection is None or connection.full:
@@ -269,7 +269,7 @@ class Caller:
             meta: dict[int, Any] = {_TRACE: (trace_id, new_span(), 1)}
             if headers:
                 meta[_HEADERS] = headers
-            node = route.next_but(tried) if tried else route.next()
+            node = route.next_but(tried) if tried else route.only or route.next()
             try:
                 link = self._links.get(node)
                 connection = None if link is None else link.connection

@@ -23,13 +23,15 @@ class Route:
         to: What goes on the wire.
         nodes: Node ids, at least one: those that are well, or if there are none, those that may yet answer.
         next: Returns the node whose turn it is.
+        only: The node, if there is but one; else empty.
     """
 
-    __slots__ = ("next", "nodes", "to")
+    __slots__ = ("next", "nodes", "only", "to")
 
     def __init__(self, to: str, nodes: Sequence[str], first: int = 0) -> None:
         self.to = to
         self.nodes = (*nodes[first:], *nodes[:first])
+        self.only = nodes[0] if len(nodes) == 1 else ""
         self.next: Callable[[], str] = itertools.cycle(self.nodes).__next__
 
     def next_but(self, avoid: Collection[str]) -> str:
