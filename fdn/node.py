@@ -60,6 +60,7 @@ from fdn.runtime.fork import ForkGuard, detach_loop
 from fdn.runtime.greeting import Greeter, fingerprint
 from fdn.runtime.identity import NodeIdentity, establish
 from fdn.runtime.plane_thread import InlinePlane, PlaneHost, PlaneThread
+from fdn.runtime.send_options import NO_OPTIONS, Key, SendOptions
 from fdn.runtime.sessions import Session
 from fdn.runtime.timers import Timers, TimersStats
 from fdn.runtime.view import EMPTY_VIEW, Member, View
@@ -70,13 +71,14 @@ from transports.transport import Transport
 from transports.wire.envelope import Envelope, Kind
 from transports.wire.handshake import Identity
 
-__all__ = ("Node", "NodeStats", "TransportFactory")
+__all__ = ("Node", "NodeStats", "TransportFactory", "WhenFull")
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
+WhenFull = Literal["wait", "refuse"]
 _Call = Callable[
-    [str, Any, float | None, "msgspec.msgpack.Decoder[Any]", Retry | None], Coroutine[Any, Any, Any]
-]  # target, payload, timeout, decoder of the result, tries
+    [str, Any, float | None, "msgspec.msgpack.Decoder[Any]", Retry | None, SendOptions | None], Coroutine[Any, Any, Any]
+]  # target, payload, timeout, decoder of the result, tries, options
 TransportFactory = Callable[[asyncio.AbstractEventLoop, Limits], Transport]
 _SETTLE_S = 1.0  # how long a start waits for what the other members serve
 _TELL_S = 2.0  # how long a node that drains waits for the members to know
@@ -170,6 +172,10 @@ class Node:
         self._cast: Callable[[str, Any], Awaitable[None]] = self._refuse_cast
         self._publish: Callable[[str, Any], Awaitable[int]] = self._refuse_publish
         self._call: _Call = self._refuse_call
+        self._cast_with: Callable[[str, Any, SendOptions], Awaitable[None]] = self._refuse_cast
+        self._publish_with: Callable[[str, Any, SendOptions], Awaitable[int]] = self._refuse_publish
+        # What is sent without options has to look for its lane, too, where there are several.
+        self._no_options = NO_OPTIONS if self.settings.data.parallelism > 1 else None
         self._guard.on_fork = self._disown
 
     # -- life
@@ -311,19 +317,42 @@ class Node:
 
     # -- messaging
 
-    def cast(self, target: str, payload: Any = None) -> Awaitable[None]:
+    def cast(
+        self,
+        target: str,
+        payload: Any = None,
+        *,
+        key: Key | None = None,
+        priority: int | None = None,
+        latest: str | None = None,
+        when_full: WhenFull | None = None,
+    ) -> Awaitable[None]:
         """Await it to send without waiting for an answer: at most once. See `fdn.messaging.calls.Caller.cast`.
 
-        Casts from one task to one node arrive in order. It waits while the receiver grants no credit.
+        Casts from one task to one node arrive in order, as long as there is one lane (`data.parallelism`) and nobody
+        gives a priority; those of one key always do. It waits while the receiver grants no credit.
+
+        Args:
+            target: As for `call`.
+            payload: As for `call`.
+            key: Messages of one key go to the same node, as long as the nodes that offer `target` stay the same, and
+                arrive there in the order of sending.
+            priority: -4 to 4. Higher leaves the queue to the node first; lower ones are not starved.
+            latest: Takes the place of the cast of this name to the same target and node that has not left yet: for
+                values of which only the newest counts.
+            when_full: `wait` for room in the queue to the node, or `refuse`; None takes `data.when_full`.
 
         Raises:
             NotFound: Nobody offers `target`.
             Unreachable: Nobody that offers it can be reached.
             BadRequest: The payload cannot be sent.
+            Overloaded: There is no room, and it should not wait.
         """
         if get_ident() != self._thread:
             raise self._out_of_place()
-        return self._cast(target, payload)  # a plain function: one coroutine less on the hot path
+        if key is None and priority is None and latest is None and when_full is None:
+            return self._cast(target, payload)  # a plain function: one coroutine less on the hot path
+        return self._cast_with(target, payload, self._options(key, priority, latest, when_full))
 
     @overload
     def call(
@@ -335,6 +364,9 @@ class Node:
         timeout: float | None = None,
         retry: Retry | int | None = None,
         items: Items | None = None,
+        key: Key | None = None,
+        priority: int | None = None,
+        when_full: WhenFull | None = None,
     ) -> Coroutine[Any, Any, T]: ...
 
     @overload
@@ -347,6 +379,9 @@ class Node:
         timeout: float | None = None,
         retry: Retry | int | None = None,
         items: Items | None = None,
+        key: Key | None = None,
+        priority: int | None = None,
+        when_full: WhenFull | None = None,
     ) -> Coroutine[Any, Any, Any]: ...
 
     def call(
@@ -358,6 +393,9 @@ class Node:
         timeout: float | None = None,
         retry: Retry | int | None = None,
         items: Items | None = None,
+        key: Key | None = None,
+        priority: int | None = None,
+        when_full: WhenFull | None = None,
     ) -> Coroutine[Any, Any, T | Any]:
         """Call `service.method`, or a plain function by its service's name, on one of the nodes that offer it.
 
@@ -372,6 +410,9 @@ class Node:
             items: A request stream: any iterable or async iterable, taken as fast as the handler reads, and closed in
                 the end if it is a generator. A plain iterable that blocks holds up the loop. If it raises, so does this
                 call, and the handler is cancelled. Such a call is made once, whatever `retry` says.
+            key: As for `cast`; the first try only, if there are several.
+            priority: As for `cast`.
+            when_full: As for `cast`.
 
         Raises:
             DeadlineExceeded: No answer in time; the work is cancelled over there.
@@ -387,9 +428,12 @@ class Node:
             self._check_timeout(timeout)
         decoder: msgspec.msgpack.Decoder[Any] = PLAIN if returns is None else _decoder_for(returns)  # type: ignore[arg-type]
         tries = Retry(retry) if isinstance(retry, int) else retry
+        options = self._no_options
+        if key is not None or priority is not None or when_full is not None:
+            options = self._options(key, priority, None, when_full)
         if items is not None:
-            return self._call_with_items(target, payload, decoder, timeout, items)
-        return self._call(target, payload, timeout, decoder, tries)  # not awaited here: one coroutine less
+            return self._call_with_items(target, payload, decoder, timeout, items, options)
+        return self._call(target, payload, timeout, decoder, tries, options)  # not awaited here: one coroutine less
 
     @overload
     def stream(
@@ -400,6 +444,9 @@ class Node:
         items: Items | None = None,
         returns: type[T],
         timeout: float | None = None,
+        key: Key | None = None,
+        priority: int | None = None,
+        when_full: WhenFull | None = None,
     ) -> Stream[T]: ...
 
     @overload
@@ -411,6 +458,9 @@ class Node:
         items: Items | None = None,
         returns: None = None,
         timeout: float | None = None,
+        key: Key | None = None,
+        priority: int | None = None,
+        when_full: WhenFull | None = None,
     ) -> Stream[Any]: ...
 
     def stream(
@@ -421,6 +471,9 @@ class Node:
         items: Items | None = None,
         returns: type[T] | None = None,
         timeout: float | None = None,
+        key: Key | None = None,
+        priority: int | None = None,
+        when_full: WhenFull | None = None,
     ) -> Stream[T] | Stream[Any]:
         """Iterate over the streamed reply of a handler that is an async generator; see `Stream`.
 
@@ -437,6 +490,9 @@ class Node:
             returns: The type of the items; None gives plain values.
             timeout: The longest silence, in seconds, before the first item and between two; None takes
                 `calls.timeout_s`. `fdn.deadline` bounds the whole.
+            key: As for `cast`. The items of both directions go the same way.
+            priority: As for `cast`, of the call itself.
+            when_full: As for `cast`, of the call itself.
 
         Raises (when it is read):
             As `call`; and `DeadlineExceeded` when nothing came for that long.
@@ -445,8 +501,11 @@ class Node:
         self._check_running()
         decoder: msgspec.msgpack.Decoder[Any] = PLAIN if returns is None else _decoder_for(returns)  # type: ignore[arg-type]
         timeout_s = self.settings.calls.timeout_s if timeout is None else timeout
+        options = self._no_options
+        if key is not None or priority is not None or when_full is not None:
+            options = self._options(key, priority, None, when_full)
         return Stream(
-            target, lambda: self._open_call(target, payload, items, timeout_s), decoder, timeout_s, self._loop
+            target, lambda: self._open_call(target, payload, items, timeout_s, options), decoder, timeout_s, self._loop
         )
 
     def proxy(
@@ -481,15 +540,30 @@ class Node:
         proxy: T = make_proxy(self, protocol, name, retry, timeout)  # type: ignore[arg-type]
         return proxy
 
-    def publish(self, subject: str, payload: Any = None) -> Awaitable[int]:
+    def publish(
+        self,
+        subject: str,
+        payload: Any = None,
+        *,
+        key: Key | None = None,
+        priority: int | None = None,
+        latest: str | None = None,
+        when_full: WhenFull | None = None,
+    ) -> Awaitable[int]:
         """Await it to send to every node that wants the subject: at most once. See `fdn.messaging.events.Events`.
 
-        Events from one task to one subscription arrive in order. It waits while a receiver grants no credit, which is
+        Events from one task to one subscription arrive in order, as long as there is one lane (`events.parallelism`)
+        and nobody gives a priority; those of one key always do. It waits while a receiver grants no credit, which is
         while a subscription there that waits (`policy="wait"`) is full; the others have got the event before that.
 
         Args:
             subject: Tokens joined by dots: `orders.eu.created`.
             payload: As for `call`.
+            key: Events of one key arrive in the order of publishing; within a queue group they go to the same node, as
+                long as the group's nodes stay the same.
+            priority: As for `cast`.
+            latest: As for `cast`: the event of this name and subject that has not left yet is replaced.
+            when_full: `wait` for room in the queues to the nodes, or `refuse`; None waits.
 
         Returns:
             To how many nodes it was sent, this one included; 0, and no error, if nobody is interested.
@@ -497,10 +571,13 @@ class Node:
         Raises:
             BadRequest: The subject is none, or the payload cannot be sent.
             DeadlineExceeded: A receiver granted no credit in time.
+            Overloaded: There is no room to a receiver, and it should not wait; the others have got it.
         """
         if get_ident() != self._thread:
             raise self._out_of_place()
-        return self._publish(subject, payload)
+        if key is None and priority is None and latest is None and when_full is None:
+            return self._publish(subject, payload)
+        return self._publish_with(subject, payload, self._options(key, priority, latest, when_full, "wait"))
 
     @overload
     async def subscribe(
@@ -870,17 +947,37 @@ class Node:
         self._data.on_stream_credit = self._on_stream_credit
         self._data.on_peer_lost = self._on_peer_lost
         self._data.on_caller_gone = self._dispatcher.on_caller_gone
-        self._cast = self._caller.cast
         self._call = self._caller.call
         self._put_blobs_on_top(kept)
+        cast, cast_with = self._caller.cast, self._caller.cast_with
+        self._cast, self._cast_with = cast, cast_with
+        if settings.data.parallelism > 1:
+            self._cast = lambda target, payload: cast_with(target, payload, NO_OPTIONS)
         self._put_events_on_top(kept)
+        publish, publish_with = self._events.publish, self._events.publish_with
+        self._publish, self._publish_with = publish, publish_with
+        if settings.events.parallelism > 1:
+            self._publish = lambda subject, payload: publish_with(subject, payload, NO_OPTIONS)
         if self._interceptors:
-            self._send = compose_send(self._interceptors, lambda out: self._caller.cast(out.target, out.payload))
-            self._cast = self._send_cast
+            self._send = compose_send(
+                self._interceptors,
+                lambda out: (
+                    cast_with(out.target, out.payload, out.options)
+                    if out.options is not None
+                    else cast(out.target, out.payload)
+                ),
+            )
+            self._cast = self._cast_with = self._send_cast
             self._call = self._send_call
-            publish = self._events.publish
-            self._send_event = compose_send(self._interceptors, lambda out: publish(out.target, out.payload))
-            self._publish = self._send_publish
+            self._send_event = compose_send(
+                self._interceptors,
+                lambda out: (
+                    publish_with(out.target, out.payload, out.options)
+                    if out.options is not None
+                    else publish(out.target, out.payload)
+                ),
+            )
+            self._publish = self._publish_with = self._send_publish
         self._timers = Timers(kept.name, kept.node, self._loop, self._wall, self._rng, {Node: self})
         self._closers.append(self._timers.close)
         self._closers.append(self._lifespans.leave)
@@ -929,7 +1026,6 @@ class Node:
             self._client_services.on_unsubscribe, self._event_gateway.on_unsubscribe
         )
         self._data.on_client_session_closed = self._on_client_session_closed
-        self._publish = self._events.publish
 
     def _on_item(self, origin: Origin, envelope: Envelope, ticket: Ticket) -> None:
         if envelope.to == REQUEST_STREAM:
@@ -966,9 +1062,9 @@ class Node:
         self._streams.close()
         self._client_probe.close()
 
-    async def _send_cast(self, target: str, payload: Any) -> None:
+    async def _send_cast(self, target: str, payload: Any, options: SendOptions | None = None) -> None:
         assert self._send is not None
-        await self._send(Outgoing(target, payload, is_call=False, timeout_s=None))
+        await self._send(Outgoing(target, payload, False, None, options=options or self._no_options))
 
     async def _send_call(
         self,
@@ -977,15 +1073,31 @@ class Node:
         timeout: float | None,
         decoder: "msgspec.msgpack.Decoder[Any]",
         tries: Retry | None,
+        options: SendOptions | None,
     ) -> Any:
         return await compose_send(
             self._interceptors,
-            lambda out: self._caller.call(out.target, out.payload, out.timeout_s, decoder, tries),
-        )(Outgoing(target, payload, is_call=True, timeout_s=timeout))
+            lambda out: self._caller.call(out.target, out.payload, out.timeout_s, decoder, tries, out.options),
+        )(Outgoing(target, payload, is_call=True, timeout_s=timeout, options=options))
 
-    async def _send_publish(self, subject: str, payload: Any) -> int:
-        sent: int = await self._send_event(Outgoing(subject, payload, is_call=False, timeout_s=None, is_event=True))
+    async def _send_publish(self, subject: str, payload: Any, options: SendOptions | None = None) -> int:
+        if options is None and self.settings.events.parallelism > 1:
+            options = NO_OPTIONS
+        sent: int = await self._send_event(Outgoing(subject, payload, False, None, is_event=True, options=options))
         return sent
+
+    def _options(
+        self,
+        key: Key | None,
+        priority: int | None,
+        latest: str | None,
+        when_full: WhenFull | None,
+        otherwise: str = "",
+    ) -> SendOptions:
+        if when_full not in (None, "wait", "refuse"):
+            raise BadRequest(f"when_full={when_full!r}", hint="expected 'wait' or 'refuse'")
+        refuse = (when_full or otherwise or self.settings.data.when_full) == "refuse"
+        return SendOptions(key, priority or 0, latest or "", refuse)
 
     async def _open(self) -> None:
         assert self._identity is not None
@@ -1105,7 +1217,9 @@ class Node:
         """Close what was opened, last first; what does not end in time is reported and left behind."""
         self._state = "stopping"
         _running.discard(self)
-        self._cast, self._publish, self._call = self._refuse_cast, self._refuse_publish, self._refuse_call
+        self._cast = self._cast_with = self._refuse_cast
+        self._publish = self._publish_with = self._refuse_publish
+        self._call = self._refuse_call
         ends_at = self._loop.time() + self.settings.stop_timeout_s
         while self._closers:
             close = self._closers.pop()
@@ -1141,18 +1255,20 @@ class Node:
         """Asked over the network, on the control plane's loop: answer first, then go."""
         self._loop.call_soon_threadsafe(self._begin_stop)
 
-    async def _open_call(self, target: str, payload: Any, items: Items | None, timeout_s: float) -> OpenCall:
+    async def _open_call(
+        self, target: str, payload: Any, items: Items | None, timeout_s: float, options: SendOptions | None
+    ) -> OpenCall:
         self._check_running()
         if self._send is None:
-            return await self._streams.open(target, payload, items, timeout_s)
+            return await self._streams.open(target, payload, items, timeout_s, (), options)
         opened: list[OpenCall] = []
         chosen: OpenCall | None = None
 
         async def last(out: Outgoing) -> OpenCall:
-            opened.append(await self._streams.open(out.target, out.payload, items, timeout_s))
+            opened.append(await self._streams.open(out.target, out.payload, items, timeout_s, (), out.options))
             return opened[-1]
 
-        outgoing = Outgoing(target, payload, is_call=True, timeout_s=timeout_s, is_stream=True)
+        outgoing = Outgoing(target, payload, True, timeout_s, is_stream=True, options=options)
         try:
             chosen = await compose_send(self._interceptors, last)(outgoing)
         finally:  # an interceptor may fail, or be cancelled, behind `proceed`
@@ -1162,11 +1278,17 @@ class Node:
         return chosen
 
     async def _call_with_items(
-        self, target: str, payload: Any, decoder: "msgspec.msgpack.Decoder[Any]", timeout: float | None, items: Items
+        self,
+        target: str,
+        payload: Any,
+        decoder: "msgspec.msgpack.Decoder[Any]",
+        timeout: float | None,
+        items: Items,
+        options: SendOptions | None,
     ) -> Any:
         timeout_s = self.settings.calls.timeout_s if timeout is None else timeout
         with deadline(timeout_s):
-            call = await self._open_call(target, payload, items, timeout_s)
+            call = await self._open_call(target, payload, items, timeout_s, options)
             try:
                 return decode(await call.only_body(timeout_s), decoder)
             finally:
@@ -1180,7 +1302,7 @@ class Node:
                 f"timeout={timeout!r}", hint=f"expected a number of seconds above 0, at most {DEADLINE_S_MAX}"
             )
 
-    async def _refuse_cast(self, target: str, payload: Any) -> None:
+    async def _refuse_cast(self, target: str, payload: Any, options: SendOptions | None = None) -> None:
         self._check_running()
         raise AssertionError("unreachable: a running node casts")
 
@@ -1188,13 +1310,15 @@ class Node:
         self._check_running()
         raise AssertionError("unreachable: a running node calls")
 
-    async def _refuse_publish(self, subject: str, payload: Any) -> int:
+    async def _refuse_publish(self, subject: str, payload: Any, options: SendOptions | None = None) -> int:
         self._check_running()
         raise AssertionError("unreachable: a running node publishes")
 
     def _disown(self) -> None:
         """In a forked child: what was inherited is neither used nor closed, but the lock of the data directory."""
-        self._cast, self._publish, self._call = self._refuse_cast, self._refuse_publish, self._refuse_call
+        self._cast = self._cast_with = self._refuse_cast
+        self._publish = self._publish_with = self._refuse_publish
+        self._call = self._refuse_call
         if self._state not in ("new", "stopped"):
             detach_loop(self._loop)
         if self._identity is not None:

@@ -109,6 +109,15 @@ class DataSettings:
     # The same in bytes: the memory that one peer may fill here. Multiply by the number of peers for the worst case.
     credit_bytes: int = _within(8 * _MIB, 64 * _KIB, 4 * _GIB)
 
+    # Connections (lanes) side by side to each peer, at most. More carry one key's messages past another's large ones
+    # and fill long fat networks; each costs two descriptors and a credit window at both ends, and messages without a
+    # key are no longer ordered among each other.
+    parallelism: int = _within(1, 1, 64)
+
+    # What a send does when the queue to its node is full, because that node grants no credit or the network is slow:
+    # wait (for the deadline at most) or refuse with Overloaded, at once, so that whoever sends can do something else.
+    when_full: str = _one_of("wait", "refuse")
+
     # Seconds without a beat of the user's loop after which its lag is gossiped and callers avoid this node. Lower
     # steers calls away sooner; below a handler's ordinary pauses it makes traffic flutter.
     stall_warn_s: float = _within(0.5, 0.05, 3600.0)
@@ -184,6 +193,9 @@ class EventSettings:
     """`events`: publish and subscribe."""
 
     KEY: ClassVar[str] = "events"
+
+    # Connections (lanes) side by side to each peer, at most; as `data.parallelism`.
+    parallelism: int = _within(1, 1, 64)
 
     # Events that wait in one subscription which does not say itself. Higher rides out longer pauses of its reader;
     # past it the subscription's policy decides.

@@ -22,6 +22,7 @@ from transports.errors import LocalProtocolError, OversizedEnvelope
 from transports.intake import Intake
 from transports.limits import Limits
 from transports.parcel import ATTACHED_BYTES_MIN, Buffer, Parcel, lay_out
+from transports.ranks import RankedQueue
 from transports.transport import ATTACHMENTS, ConnectionStats
 from transports.wire.batch import encode_batch
 from transports.wire.envelope import Envelope
@@ -80,8 +81,9 @@ class Outbox(abc.ABC):
         self._open = _Queued()  # still taking envelopes
         self._sealed: deque[_Queued] = deque()  # full, waiting
         self._exempt: deque[_Queued] = deque()  # the last one is still taking envelopes
+        self._ranked: RankedQueue | None = None  # made when first used
         self._window = SendWindow()
-        self._waiters: set[asyncio.Future[None]] = set()
+        self._waiters: dict[asyncio.Future[None], None] = {}  # the first to wait is the first to go on
         self._writable = False
         self._flushing = False
         self._pass_ends = False  # `_end_pass` is scheduled
@@ -167,6 +169,37 @@ class Outbox(abc.ABC):
         """See `Connection.agree`."""
         self._attaches = ATTACHMENTS in features
 
+    def send_ranked(
+        self,
+        envelope: Envelope,
+        priority: int,
+        latest: str = "",
+        deadline_at: float = 0.0,
+        on_expired: OnExpired | None = None,
+    ) -> None:
+        """See `Connection.send_ranked`.
+
+        Raises:
+            OversizedEnvelope: The body does not fit into one frame.
+        """
+        body = envelope.body
+        size = _ENVELOPE_BYTES if body is None else len(body) + _ENVELOPE_BYTES
+        attachments: Sequence[Buffer] = ()
+        if size > self._batch_bytes_max:
+            envelope, attachments = self._fit(envelope, size)
+        if self._ended:
+            return
+        if self._ranked is None:
+            self._ranked = RankedQueue(self._batch_messages_max, self._batch_bytes_max)
+        self._count(*self._ranked.put(envelope, size, priority, latest, deadline_at, on_expired, attachments))
+        if not self._deferred:
+            self._begin_pass()
+
+    @property
+    def backlog(self) -> int:
+        """See `Connection.backlog`."""
+        return self._bytes_queued + self._open.size
+
     @property
     def has_credit(self) -> bool:
         """See `Connection.has_credit`."""
@@ -182,11 +215,11 @@ class Outbox(abc.ABC):
         """See `Connection.wait_room`. Whoever calls `send` before the next `await` finds the room still there."""
         while self.full and not self._ended:
             waiter = self._loop.create_future()
-            self._waiters.add(waiter)
+            self._waiters[waiter] = None
             try:
                 await waiter
             finally:
-                self._waiters.discard(waiter)
+                self._waiters.pop(waiter, None)
 
     def when_idle(self, callback: Callable[[], None]) -> None:
         """See `Connection.when_idle`."""
@@ -222,16 +255,19 @@ class Outbox(abc.ABC):
             queued_bytes=self._bytes_queued + self._open.size,
             batches_received=intake.batches,
             malformed=intake.malformed,
+            superseded=0 if self._ranked is None else self._ranked.superseded,
         )
 
     @property
     def _idle(self) -> bool:
         """Whether nothing waits here."""
-        return not (self._open.envelopes or self._sealed or self._exempt)
+        return not (self._open.envelopes or self._sealed or self._exempt or self._ranked)
 
     def _spent(self) -> bool:
         """Whether nothing waits here that could leave without a further grant."""
-        return not self._exempt and (not (self._open.envelopes or self._sealed) or not self._window.open)
+        return not self._exempt and (
+            not (self._open.envelopes or self._sealed or self._ranked) or not self._window.open
+        )
 
     def _resume(self) -> None:
         """The network takes frames again."""
@@ -249,6 +285,8 @@ class Outbox(abc.ABC):
         self._open = _Queued()
         self._sealed.clear()
         self._exempt.clear()
+        if self._ranked is not None:
+            self._ranked.clear()
         self._messages_queued = self._bytes_queued = 0
         if self._linger_timer is not None:
             self._linger_timer.cancel()
@@ -365,11 +403,15 @@ class Outbox(abc.ABC):
             while self._writable:
                 if self._exempt:
                     self._depart(self._uncount(self._exempt.popleft()), needs_credit=False)
-                elif not (self._sealed or self._open.envelopes):
+                elif not (self._sealed or self._open.envelopes or self._ranked):
                     break
                 elif not self._window.open:
                     self._credit_stalls += 1
                     break
+                elif self._ranked and self._ranked.choose(bool(self._sealed or self._open.envelopes)):
+                    batch = _Queued()
+                    batch.envelopes, batch.size, batch.timed, batch.attachments = self._ranked.pop()
+                    self._depart(self._uncount(batch), needs_credit=True)
                 elif self._sealed:
                     self._depart(self._uncount(self._sealed.popleft()), needs_credit=True)
                 else:

@@ -97,6 +97,7 @@ class ConnectionStats:
     queued_bytes: int = 0
     batches_received: int = 0
     malformed: int = 0
+    superseded: int = 0  # queued messages whose place a newer one of their name took
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -154,6 +155,10 @@ class Connection(Protocol):
         """Whether the queue has reached `outbox_messages_max` or `outbox_bytes_max`: a sender should `wait_room`."""
 
     @property
+    def backlog(self) -> int:
+        """Bytes that wait in the queue, as estimated for its bounds."""
+
+    @property
     def has_credit(self) -> bool:
         """Whether the peer takes a further batch now; one that does not has not finished with what it has got."""
 
@@ -169,6 +174,26 @@ class Connection(Protocol):
                 they are. Its `deadline_ms` is written when the batch is encoded.
             deadline_at: Loop time after which it must not be sent, or 0.0 for none. What expires in the queue is
                 counted and handed to `on_expired`.
+        """
+
+    def send_ranked(
+        self,
+        envelope: Envelope,
+        priority: int,
+        latest: str = "",
+        deadline_at: float = 0.0,
+        on_expired: Callable[[Envelope], None] | None = None,
+    ) -> None:
+        """Queue one envelope beside those of `send`: ahead of them or, below priority 0, behind; none starves.
+
+        Order is kept among those of one priority. What has left the queue is overtaken by nothing.
+
+        Args:
+            envelope: As for `send`.
+            priority: Higher leaves first; `send` has 0.
+            latest: Takes the place of the one of this name and address that still waits; empty for none.
+            deadline_at: As for `send`.
+            on_expired: As for `send`.
         """
 
     def send_exempt(self, envelope: Envelope) -> None:

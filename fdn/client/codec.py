@@ -7,9 +7,11 @@ import msgpack
 
 from fdn.errors import BadRequest
 
-__all__ = ("Kind", "Meta", "Received", "batch", "decode", "encode", "envelope", "headers_of", "pair_of")
+__all__ = ("Kind", "Meta", "Received", "batch", "decode", "encode", "envelope", "headers_of", "pair_of", "wishes_of")
 
 _VERSION_OCTET: Final = b"\x01"
+_KEY_BYTES_MAX: Final = 256
+_PRIORITY_MAX: Final = 4
 _ENVELOPE_OF_SIX: Final = b"\x96"
 
 
@@ -37,6 +39,8 @@ class Kind:
 class Meta:
     """Keys of section 4.2."""
 
+    PARTITION_KEY: Final = 2
+    PRIORITY: Final = 3
     ORIGIN: Final = 7
     HEADERS: Final = 11
     MISSED: Final = 17
@@ -110,6 +114,23 @@ def pair_of(value: Any) -> tuple[int, int] | None:
         case [int(first), int(second)] if first >= 0 and second >= 0:
             return first, second
     return None
+
+
+def wishes_of(key: str | bytes | None, priority: int) -> dict[int, Any]:
+    """What a sender may say of a message beside its payload, as meta.
+
+    Raises:
+        BadRequest: One of them is not possible.
+    """
+    size = len(key.encode(errors="replace")) if isinstance(key, str) else len(key) if isinstance(key, bytes) else 0
+    if key is not None and not 0 < size <= _KEY_BYTES_MAX:
+        raise BadRequest(f"key={key!r}", hint=f"expected a str or bytes of 1 to {_KEY_BYTES_MAX} bytes")
+    if type(priority) is not int or abs(priority) > _PRIORITY_MAX:
+        raise BadRequest(
+            f"priority={priority!r}", hint=f"expected a whole number from {-_PRIORITY_MAX} to {_PRIORITY_MAX}"
+        )
+    meta: dict[int, Any] = {} if key is None else {Meta.PARTITION_KEY: key}
+    return meta | {Meta.PRIORITY: priority} if priority else meta
 
 
 def headers_of(headers: Mapping[str, str] | None) -> Mapping[str, str]:

@@ -168,6 +168,7 @@ class Core(Owner):
         headers: Mapping[str, str] | None = None,
         streams: bool = False,
         deadline_at: float | None = None,
+        wishes: Mapping[int, Any] | None = None,
     ) -> None:
         """Send a CALL, and let its answer come to `pending`.
 
@@ -177,8 +178,9 @@ class Core(Owner):
             headers: The user's own.
             streams: Whether items will follow.
             deadline_at: For the callee; None takes the caller's.
+            wishes: Further meta.
         """
-        meta: dict[int, Any] = {}
+        meta: dict[int, Any] = {**(wishes or {})}
         if headers:
             meta[Meta.HEADERS] = dict(headers)
         if isinstance(pending, ReplyStream):
@@ -226,13 +228,25 @@ class Core(Owner):
             self._put(stream.channel, Outgoing(Kind.CREDIT, _TO_CALLER, stream.number, encode(granted)))
         return item
 
-    def cast(self, target: str, body: bytes, headers: Mapping[str, str] | None = None) -> None:
+    def cast(
+        self,
+        target: str,
+        body: bytes,
+        headers: Mapping[str, str] | None = None,
+        wishes: Mapping[int, Any] | None = None,
+    ) -> None:
         """Send a CAST."""
-        self._put("data", Outgoing(Kind.CAST, target, 0, body, meta={Meta.HEADERS: dict(headers)} if headers else None))
+        self._put("data", Outgoing(Kind.CAST, target, 0, body, meta=_meta(headers, wishes)))
 
-    def publish(self, subject: str, body: bytes, headers: Mapping[str, str] | None = None) -> None:
+    def publish(
+        self,
+        subject: str,
+        body: bytes,
+        headers: Mapping[str, str] | None = None,
+        wishes: Mapping[int, Any] | None = None,
+    ) -> None:
         """Send an EVENT."""
-        meta = {Meta.HEADERS: dict(headers)} if headers else None
+        meta = _meta(headers, wishes)
         self._put("events", Outgoing(Kind.EVENT, subject, 0, body, meta=meta, on_sent=self._on_event_sent))
 
     # -- subscriptions and services
@@ -539,3 +553,8 @@ class Core(Owner):
 
     def _put(self, channel: str, outgoing: Outgoing) -> None:
         self.connection.links[channel].outbox.put(outgoing)
+
+
+def _meta(headers: Mapping[str, str] | None, wishes: Mapping[int, Any] | None) -> dict[int, Any] | None:
+    meta = {**(wishes or {}), **({Meta.HEADERS: dict(headers)} if headers else {})}
+    return meta or None

@@ -65,6 +65,7 @@ class Verbs:
         headers: Mapping[str, str] | None,
         retry: Any,
         channel: str,
+        wishes: Mapping[int, Any] | None = None,
     ) -> Steps[Any]:
         """One question, one answer."""
         if channel not in CHANNELS:
@@ -77,7 +78,7 @@ class Verbs:
                 link = yield from self._linked(channel, deadline_at)
                 pending = Pending(target, link.name, self.core.new_number(), deadline_at)
                 with self._asking(pending):
-                    self.core.call(pending, body, headers=headers)
+                    self.core.call(pending, body, headers=headers, wishes=wishes)
                     return (yield from self.answer(pending))
             except Error as error:
                 pause_s = tries.pause_after(error)
@@ -104,11 +105,17 @@ class Verbs:
         yield from self.call(_PING, None, timeout=timeout, headers=None, retry=None, channel=channel)
         return self._clock() - started
 
-    def cast(self, target: str, payload: Any, headers: Mapping[str, str] | None) -> Steps[None]:
+    def cast(
+        self,
+        target: str,
+        payload: Any,
+        headers: Mapping[str, str] | None,
+        wishes: Mapping[int, Any] | None = None,
+    ) -> Steps[None]:
         """Send, and do not wait for an answer."""
         body, headers = encode(payload), headers_of(headers)
         yield from self._linked("data", self._deadline_at(None))
-        self.core.cast(target, body, headers)
+        self.core.cast(target, body, headers, wishes)
 
     # -- streams
 
@@ -121,6 +128,7 @@ class Verbs:
         headers: Mapping[str, str] | None,
         streams_reply: bool,
         streams_request: bool,
+        wishes: Mapping[int, Any] | None = None,
     ) -> Steps[Pending]:
         """Send a CALL with a stream on either side; `forget` it in the end."""
         body, headers = encode(payload), headers_of(headers)
@@ -130,7 +138,7 @@ class Verbs:
         pending = made(target, "data", self.core.new_number(), deadline_at)
         if streams_reply:  # `timeout` is the longest silence; who wants an end closes the stream
             pending.deadline_at = self._clock() + _YEAR_S
-        self.core.call(pending, body, headers=headers, streams=streams_request)
+        self.core.call(pending, body, headers=headers, streams=streams_request, wishes=wishes)
         return pending
 
     def next_item(self, stream: ReplyStream, timeout: float | None) -> Steps[Any]:
@@ -168,12 +176,18 @@ class Verbs:
 
     # -- events
 
-    def publish(self, subject: str, payload: Any, headers: Mapping[str, str] | None) -> Steps[None]:
+    def publish(
+        self,
+        subject: str,
+        payload: Any,
+        headers: Mapping[str, str] | None,
+        wishes: Mapping[int, Any] | None = None,
+    ) -> Steps[None]:
         """Send an event."""
         valid_subject(subject)
         body, headers = encode(payload), headers_of(headers)
         yield from self._linked("events", self._deadline_at(None))
-        self.core.publish(subject, body, headers)
+        self.core.publish(subject, body, headers, wishes)
 
     def flush(self, timeout: float | None) -> Steps[None]:
         """Return when the node has all that was published."""

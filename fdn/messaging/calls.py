@@ -25,8 +25,10 @@ from fdn.messaging.retry import Retry
 from fdn.messaging.settled import settled
 from fdn.messaging.workers import loop_pass
 from fdn.runtime.data_plane import DataPlane, NoTicket, Origin, Ticket
+from fdn.runtime.lanes import Lanes
 from fdn.runtime.link import Link
 from fdn.runtime.outlets import LinkOutlet, Outlet
+from fdn.runtime.send_options import SendOptions, node_of_key
 from fdn.settings import Settings
 from transports.channel import Channel
 from transports.parcel import Body, Parcel
@@ -37,6 +39,7 @@ __all__ = ("Caller", "CallerStats", "OpenCalls", "Way")
 
 _ID_MASK = 0xFFFF_FFFF_FFFF_FFFF
 _NO_TICKET = NoTicket()
+_NO_ROOM = "its handlers are slower than what is sent; slow down or add nodes"
 _EPSILON_MS = 1  # a deadline written as 0 would mean "the receiver's default"
 # As plain numbers: to look up a member of an enum costs as much as to make an envelope.
 _CALL: Final = int(Kind.CALL)
@@ -145,6 +148,20 @@ class Way:
 _Pending = tuple[str, "asyncio.Future[Body]", str, set[int]]
 
 
+class _LaneSender:
+    """An open connection, as the sender of one message with options."""
+
+    __slots__ = ("_connection", "_lanes", "_options")
+
+    def __init__(self, lanes: Lanes, connection: Connection, options: SendOptions) -> None:
+        self._lanes = lanes
+        self._connection = connection
+        self._options = options
+
+    def send(self, envelope: Envelope, deadline_at: float) -> None:
+        self._lanes.send(self._connection, envelope, self._options, deadline_at)
+
+
 class Caller:
     """The sending side of messaging. All methods belong to the data plane's loop.
 
@@ -180,6 +197,7 @@ class Caller:
         self._in_flight_max = settings.calls.in_flight_max
         self._body_bytes_max = settings.data.body_bytes_max
         self._sends_per_pass_max = settings.data.sends_per_pass_max
+        self._refuses = settings.data.when_full == "refuse"
         self._turn_at = self._sends_per_pass_max  # the number of casts at which the loop has its turn
         self._sent = settled(None, loop)
         self._pending: dict[int, _Pending] = {}
@@ -228,6 +246,31 @@ class Caller:
             return self._sent
         return self._give_turn()
 
+    async def cast_with(self, target: str, payload: Any, options: SendOptions) -> None:
+        """`cast` with a key, a priority or a name, over one of the lanes to the node.
+
+        Messages of one key go to one node, as long as the nodes that offer `target` stay the same.
+
+        Raises:
+            As `cast`; and Overloaded: There is no room, and `options.refuse`.
+        """
+        route = self._directory.route(target)
+        body = self.checked_body(target, payload)
+        scope = scope_var.get()
+        deadline_at = 0.0 if scope is None else scope.deadline_at
+        meta = None if scope is None else _cast_meta(scope)
+        envelope = Envelope(_CAST, route.to, 0, 0, options.add_to(meta), body)
+        self._n_casts += 1
+        ends_at = deadline_at or self._loop.time() + self._timeout_s
+        node, connection = await self._reach(route, self._first(route, options), (), ends_at)
+        if connection is None:
+            self._deliver_here(envelope, deadline_at)
+        else:
+            _, sender = await self._lane_to(node, options, body, ends_at)
+            sender.send(envelope, deadline_at)
+        if self._n_casts >= self._turn_at:
+            await self._give_turn()
+
     async def call(
         self,
         target: str,
@@ -235,6 +278,7 @@ class Caller:
         timeout_s: float | None,
         decoder: "msgspec.msgpack.Decoder[Any]",
         retry: Retry | None,
+        options: SendOptions | None = None,
     ) -> Any:
         """Send and wait for the answer.
 
@@ -242,6 +286,7 @@ class Caller:
             timeout_s: Seconds for all tries together; None takes `calls.timeout_s`. A tighter scope's deadline wins.
             decoder: For the result.
             retry: None takes `calls.retries`.
+            options: As for `cast_with`.
 
         Raises:
             DeadlineExceeded: No answer in time. Whether the work was done is not known.
@@ -273,12 +318,19 @@ class Caller:
             try:
                 link = self._links.get(node)
                 connection = None if link is None else link.connection
-                if connection is None:
+                if connection is None or options is not None:
+                    if options is not None and not tried:
+                        node = self._first(route, options)
                     node, connection = await self._reach(route, node, tried, deadline_at)
                 elif connection.full:
                     await self._wait_room(connection, node, deadline_at)
+                sender: Connection | _LaneSender | None = connection
+                if options is not None:
+                    options.add_to(meta)
+                    if connection is not None:
+                        _, sender = await self._lane_to(node, options, body, deadline_at)
                 # Here and not in a method of its own: one coroutine less for each call.
-                call_id, future = self._ask(route.to, node, connection, meta, body, deadline_at)
+                call_id, future = self._ask(route.to, node, sender, meta, body, deadline_at)
                 try:
                     answer = await future
                 except (asyncio.CancelledError, GeneratorExit):
@@ -300,19 +352,26 @@ class Caller:
             if pause:
                 await self.pause(pause)
 
-    async def way(self, target: str, deadline_at: float, tried: Sequence[str] = ()) -> Way:
+    async def way(
+        self, target: str, deadline_at: float, tried: Sequence[str] = (), options: SendOptions | None = None
+    ) -> Way:
         """The way to one of the nodes that offer `target`, with room for a message.
 
         Args:
             tried: Nodes to be asked only if there is no other.
+            options: As for `cast_with`.
 
         Raises:
             As `cast`.
         """
         route = self._directory.route(target)
-        node, connection = await self._reach(route, route.next_but(tried), tried, deadline_at)
+        first = route.next_but(tried) if tried or options is None else self._first(route, options)
+        node, connection = await self._reach(route, first, tried, deadline_at)
         if connection is None:
             return Way(route.to, node, None, self._deliver_here, lambda: _HereOutlet(self._deliver_here))
+        if options is not None:
+            lane, sender = await self._lane_to(node, options, None, deadline_at)
+            return Way(route.to, node, lane, sender.send, lambda: LinkOutlet(lane))
         if connection.full:
             await self._wait_room(connection, node, deadline_at)
         link = self._links[node]
@@ -438,7 +497,7 @@ class Caller:
         self,
         to: str,
         node: str,
-        connection: Connection | None,
+        connection: Connection | _LaneSender | None,
         meta: dict[int, Any] | None,
         body: Any,
         deadline_at: float,
@@ -507,6 +566,9 @@ class Caller:
         link = self._links.get(node)
         if link is not None:
             link.send_exempt(cancel)  # it may have been closed as idle while the call ran
+            for lane in link.siblings:  # the CALL may have gone there, and only there nothing overtakes it
+                if lane.connection is not None:
+                    lane.connection.send_exempt(cancel)
 
     # -- casts that have to wait
 
@@ -569,22 +631,40 @@ class Caller:
         assert failure is not None
         raise failure
 
+    @staticmethod
+    def _first(route: Route, options: SendOptions) -> str:
+        return route.next() if options.key is None else node_of_key(options.key, route.nodes)
+
+    async def _lane_to(
+        self, node: str, options: SendOptions, body: Any, deadline_at: float
+    ) -> tuple[Link, _LaneSender]:
+        """The lane for one message, open and with room: send before the next `await`."""
+        lanes = self._plane.lanes(node, Channel.DATA)
+        try:
+            async with asyncio.timeout_at(deadline_at):
+                link, connection = await lanes.reach(options, 0 if body is None else len(body))
+        except TimeoutError:
+            raise self._no_credit(node) from None
+        return link, _LaneSender(lanes, connection, options)
+
     async def _wait_room(self, connection: Connection, node: str, deadline_at: float) -> None:
+        if self._refuses:
+            raise Overloaded(f"the queue to node {node} is full (data.when_full)", hint=_NO_ROOM, node=node)
         try:
             async with asyncio.timeout_at(deadline_at):
                 await connection.wait_room()
         except TimeoutError:
-            raise DeadlineExceeded(
-                f"node {node} granted no credit before the deadline",
-                hint="its handlers are slower than what is sent; slow down or add nodes",
-                node=node,
-            ) from None
+            raise self._no_credit(node) from None
         link = self._links.get(node)
         if link is None or link.connection is not connection:
             raise Unreachable(
                 f"the link to node {node} was lost while messages waited for room",
                 hint="earlier casts to it may be lost: they are at most once",
             )
+
+    @staticmethod
+    def _no_credit(node: str) -> DeadlineExceeded:
+        return DeadlineExceeded(f"node {node} granted no credit before the deadline", hint=_NO_ROOM, node=node)
 
     def _deliver_here(self, envelope: Envelope, deadline_at: float = 0.0) -> None:
         """Dispatch to ourselves what would otherwise have crossed the network, in the form that it would have there."""

@@ -20,6 +20,7 @@ from fdn.messaging.events import Events
 from fdn.messaging.payloads import encode
 from fdn.messaging.subscriptions import Subscription
 from fdn.runtime.data_plane import Origin, Ticket
+from fdn.runtime.send_options import NO_OPTIONS, options_from_wire
 from fdn.runtime.sessions import Session
 from fdn.settings import Settings
 from transports.wire.envelope import Envelope, Kind, MetaKey
@@ -54,6 +55,7 @@ class EventGateway:
         self._loop = loop
         self._waiting_max = settings.data.credit_messages
         self._default_timeout_s = settings.calls.timeout_s
+        self._no_options = NO_OPTIONS if settings.events.parallelism > 1 else None
         self._publishing: dict[Session, collections.deque[tuple[Envelope, Ticket]]] = {}
         self._forwarding: dict[tuple[Session, int], asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -79,7 +81,11 @@ class EventGateway:
                 timeout_s = envelope.deadline_ms / 1000 or self._default_timeout_s
                 scope_var.set(scope_of(envelope, self._loop.time() + timeout_s))
                 try:
-                    await self._events.publish(envelope.to, envelope.body)
+                    options = options_from_wire(envelope.meta) or self._no_options
+                    if options is None:
+                        await self._events.publish(envelope.to, envelope.body)
+                    else:
+                        await self._events.publish_with(envelope.to, envelope.body, options)
                 except Error as error:  # nobody waits to hear of it
                     _log.warning("an event of client %s is lost: %s", session.peer, error, extra={"peer": session.peer})
                 finally:

@@ -31,6 +31,7 @@ from fdn.messaging.subscriptions import Subscription, policy_of
 from fdn.messaging.workers import loop_pass
 from fdn.runtime.data_plane import DataPlane, NoTicket, Origin, Ticket
 from fdn.runtime.link import Link, LinkState
+from fdn.runtime.send_options import Key, SendOptions, node_of_key
 from fdn.runtime.view import View
 from fdn.settings import Settings
 from transports.channel import Channel
@@ -155,14 +156,44 @@ class Events:
             await loop_pass()
         return sent
 
-    async def _send_to_all(self, route: Route, event: Envelope, deadline_at: float) -> int:
+    async def publish_with(self, subject: str, payload: Any, options: SendOptions) -> int:
+        """`publish` with a key, a priority or a name, over one of the lanes to each node.
+
+        Within a queue group, events of one key go to one node as long as its nodes stay the same.
+
+        Raises:
+            As `publish`; and Overloaded: There is no room to a node, and `options.refuse`; the others have got it.
+        """
+        route = self._routes.get(subject) or self._wanted.route(valid_subject(subject))
+        body = encode(payload)
+        if body is not None and len(body) > self._body_bytes_max:
+            raise self._too_large(subject, len(body))
+        scope = scope_var.get()
+        meta = None if scope is None else _meta_of(scope)
+        deadline_at = 0.0 if scope is None else scope.deadline_at
+        self._n_published += 1
+        event = Envelope(Kind.EVENT, subject, 0, 0, options.add_to(meta), body)
+        sent = await self._send_to_all(route, event, deadline_at, options)
+        self._sends += 1
+        if self._sends >= self._sends_per_pass_max:
+            self._sends = 0
+            await loop_pass()
+        return sent
+
+    async def _send_to_all(
+        self, route: Route, event: Envelope, deadline_at: float, options: SendOptions | None = None
+    ) -> int:
         """First to those that can take it now, then to the rest, all at once: nobody's delay is another's."""
         reached: set[str] = set()
         later: list[_Errand] = []
         links = self._links
-        for errand in self._errands(route, event.to) if route.groups else map(_Errand, route.nodes):
+        plainly = not route.groups and options is None
+        for errand in map(_Errand, route.nodes) if plainly else self._errands(route, event.to, options):
             link = links.get(errand.node)
             connection = None if link is None else link.connection
+            if connection is not None and options is not None:
+                lanes = self._plane.lanes(errand.node, Channel.EVENTS)
+                connection = lanes.try_reach(options, 0 if event.body is None else len(event.body))
             if connection is not None and not connection.full:
                 self._send(connection, errand, event, deadline_at)
             elif errand.node != self._node or not self._try_here(errand, event, deadline_at):
@@ -195,15 +226,24 @@ class Events:
                     other = group.next_but(tried)
                     if other is not None:
                         tried.add(other)
-                        errands.append(_Errand(other, False, (group,)))
+                        errands.append(_Errand(other, False, (group,), errand.options))
 
-    def _errands(self, route: Route, subject: str) -> "list[_Errand]":
+    def _errands(self, route: Route, subject: str, options: SendOptions | None) -> "list[_Errand]":
         picked: dict[str, list[Group]] = {}
+        key = None if options is None else options.key
         for group in route.groups:
-            picked.setdefault(self._pick(group, subject), []).append(group)
+            node = self._pick(group, subject) if key is None else self._pick_by_key(group, key)
+            picked.setdefault(node, []).append(group)
         return [
-            _Errand(node, node in route.nodes, picked.get(node, ())) for node in dict.fromkeys((*route.nodes, *picked))
+            _Errand(node, node in route.nodes, picked.get(node, ()), options)
+            for node in dict.fromkeys((*route.nodes, *picked))
         ]
+
+    def _pick_by_key(self, group: Group, key: Key) -> str:
+        """Its node, even if it has no room: order is what a key is for. Another only if it could not be reached."""
+        node = node_of_key(key, group.nodes)
+        link = self._failing.get(node)
+        return group.next() if link is not None and self._still_fails(node, link) else node
 
     def _pick(self, group: Group, subject: str) -> str:
         """The node whose turn it is, or another one, if it has no room or could not be reached."""
@@ -260,7 +300,11 @@ class Events:
                 raise
         self._links[errand.node] = link
         async with self._until(ends_at, f"node {errand.node} granted no credit", errand.node):
-            await connection.wait_room()
+            if errand.options is None:
+                await connection.wait_room()
+            else:
+                size = 0 if event.body is None else len(event.body)
+                link, connection = await self._plane.lanes(errand.node, Channel.EVENTS).reach(errand.options, size)
         if link.connection is not connection:
             raise Unreachable(f"the events link to node {errand.node} was lost while events waited for room")
         self._send(connection, errand, event, deadline_at)
@@ -268,7 +312,11 @@ class Events:
     def _send(self, connection: Connection, errand: "_Errand", event: Envelope, deadline_at: float) -> None:
         if errand.groups or deadline_at:  # what is left of a deadline is written into the envelope when it leaves
             event = Envelope(Kind.EVENT, event.to, 0, 0, errand.meta(event.meta), event.body)
-        connection.send(event, deadline_at)
+        if errand.options is None:
+            connection.send(event, deadline_at)
+        else:
+            lanes = self._plane.lanes(errand.node, Channel.EVENTS)
+            lanes.send(connection, event, errand.options, deadline_at)
         self._n_sent += 1
 
     @contextlib.asynccontextmanager
@@ -501,14 +549,18 @@ class _Errand:
         plain: Whether it is for the subscriptions in no group.
         groups: Of which it is for one member each.
         here: Whose turn it is, if the node is this one and they must be waited for.
+        options: Of the event, or None.
     """
 
-    __slots__ = ("groups", "here", "node", "plain")
+    __slots__ = ("groups", "here", "node", "options", "plain")
 
-    def __init__(self, node: str, plain: bool = True, groups: Sequence[Group] = ()) -> None:
+    def __init__(
+        self, node: str, plain: bool = True, groups: Sequence[Group] = (), options: SendOptions | None = None
+    ) -> None:
         self.node = node
         self.plain = plain
         self.groups = groups
+        self.options = options
         self.here: Sequence[Subscription[Any]] = ()
 
     def meta(self, common: dict[int, Any] | None) -> dict[int, Any] | None:

@@ -24,6 +24,7 @@ from fdn.messaging.retry import Retry
 from fdn.messaging.stream_calls import OpenCall, StreamCaller
 from fdn.messaging.stream_flow import REPLY_STREAM, StreamReceiver, StreamSender, Window, read_window
 from fdn.runtime.data_plane import Origin, Ticket
+from fdn.runtime.send_options import NO_OPTIONS, SendOptions, options_from_wire
 from fdn.runtime.sessions import Session
 from fdn.settings import Settings
 from transports.wire.envelope import Envelope, Kind, MetaKey
@@ -81,6 +82,7 @@ class Gateway:
         self._retry = Retry(settings.calls.retries)
         self._window: Window = (settings.calls.stream_window_items, settings.calls.stream_window_bytes)
         self._forwarded: dict[tuple[Origin, int], _Forwarded] = {}
+        self._no_options = NO_OPTIONS if settings.data.parallelism > 1 else None
         self._serial = 0  # names casts, which have no id
         self.dropped = 0
         self.overruns = 0
@@ -178,12 +180,16 @@ class Gateway:
         envelope, sender = forwarded.envelope, forwarded.sender
         timeout_s = envelope.deadline_ms / 1000 or self._default_timeout_s
         scope_var.set(scope_of(envelope, self._loop.time() + timeout_s))
+        options = options_from_wire(envelope.meta) or self._no_options
         if sender is None:
             with contextlib.suppress(Error):  # nobody waits to hear of it
-                await self._caller.cast(envelope.to, envelope.body)
+                if options is None:
+                    await self._caller.cast(envelope.to, envelope.body)
+                else:
+                    await self._caller.cast_with(envelope.to, envelope.body, options)
             return
         try:
-            answer = await self._call(forwarded, sender, timeout_s)
+            answer = await self._call(forwarded, sender, timeout_s, options)
         except Error as error:
             kind, answer = Kind.ERROR, encode(to_wire(error, node=self._node))
         else:
@@ -201,14 +207,16 @@ class Gateway:
             except BadRequest as too_large:
                 self._fail(origin, answer.id, too_large)
 
-    async def _call(self, forwarded: _Forwarded, sender: StreamSender, timeout_s: float) -> object:
+    async def _call(
+        self, forwarded: _Forwarded, sender: StreamSender, timeout_s: float, options: SendOptions | None
+    ) -> object:
         envelope, incoming = forwarded.envelope, forwarded.incoming
         tried: list[str] = []
         while True:
             call: OpenCall | None = None
             try:
                 items = None if incoming is None else RequestItems(incoming, _raw)
-                call = await self._streams.open(envelope.to, envelope.body, items, timeout_s, tried)
+                call = await self._streams.open(envelope.to, envelope.body, items, timeout_s, tried, options)
                 if incoming is not None:
                     incoming.open()
                 return await relay(call, sender, timeout_s, lambda error: encode(to_wire(error, node=self._node)))

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from fdn.context import Context
+from fdn.runtime.send_options import SendOptions
 
 __all__ = ("Dispatch", "Incoming", "Interceptor", "Outgoing", "Send", "compose_dispatch", "compose_send")
 
@@ -23,6 +24,7 @@ class Outgoing:
     timeout_s: float | None
     is_event: bool = False  # `target` is a subject, and the result the number of nodes it was sent to
     is_stream: bool = False  # what `proceed` returns is the open call, from which the items are read after the chain
+    options: SendOptions | None = None  # key, priority and the like
 
 
 @dataclasses.dataclass(slots=True)

@@ -29,6 +29,7 @@ from fdn.messaging.stream_flow import (
 )
 from fdn.runtime.data_plane import Origin, Ticket
 from fdn.runtime.outlets import Outlet
+from fdn.runtime.send_options import SendOptions
 from fdn.runtime.sessions import Session
 from fdn.settings import Settings
 from transports.parcel import Body
@@ -161,7 +162,13 @@ class StreamCaller:
         return len(self._open)
 
     async def open(
-        self, target: str, payload: Any, items: Items | None, timeout_s: float, tried: Sequence[str] = ()
+        self,
+        target: str,
+        payload: Any,
+        items: Items | None,
+        timeout_s: float,
+        tried: Sequence[str] = (),
+        options: SendOptions | None = None,
     ) -> OpenCall:
         """Send the CALL to one of the nodes that offer `target`.
 
@@ -169,6 +176,7 @@ class StreamCaller:
             items: The request stream, or None; taken as fast as the other side reads.
             timeout_s: To get the CALL out.
             tried: Nodes to be asked only if there is no other.
+            options: As for `Caller.cast_with`; the items, both ways, go over the same lane.
 
         Raises:
             As `Caller.cast`.
@@ -177,14 +185,15 @@ class StreamCaller:
         scope = scope_var.get()
         deadline_at = scope.deadline_at if scope is not None and scope.deadline_at else 0.0
         soon = self._loop.time() + timeout_s
-        way = await self._caller.way(target, min(soon, deadline_at) if deadline_at else soon, tried)
+        way = await self._caller.way(target, min(soon, deadline_at) if deadline_at else soon, tried, options)
         exempt: Callable[[Envelope], object] = (
             way.link.send_exempt if way.link is not None else lambda envelope: way.send(envelope, 0.0)
         )
         call = self._begin(way.to, way.node, way.node, way.outlet, items, exempt)
         call.ends_at = deadline_at or self._loop.time() + DEADLINE_S_MAX
         try:
-            way.send(self._envelope(call, body, items is not None, {}), call.ends_at)
+            meta = {} if options is None else options.add_to({})
+            way.send(self._envelope(call, body, items is not None, meta or {}), call.ends_at)
         except BaseException:
             call.close()
             raise

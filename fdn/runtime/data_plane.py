@@ -9,7 +9,7 @@ import asyncio
 import dataclasses
 import logging
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
 import msgspec
@@ -17,6 +17,7 @@ import msgspec
 from fdn.errors import BadRequest, Unreachable, to_wire
 from fdn.runtime.facts import Fact, HandshakeRefused, LinkDown, LinkUp
 from fdn.runtime.greeting import Greeter
+from fdn.runtime.lanes import Lanes
 from fdn.runtime.link import Link, LinkState
 from fdn.runtime.outlets import ClientOutlet, LinkOutlet, Outlet, send_to_client
 from fdn.runtime.sessions import Session, Sessions, SessionsStats
@@ -112,7 +113,7 @@ class DataPlaneStats:
 
     sessions: SessionsStats
     listeners: Mapping[str, ListenerStats]  # by channel
-    links: Mapping[str, ConnectionStats]  # by "node channel", open ones
+    links: Mapping[str, ConnectionStats]  # by "node channel", open ones; behind it the lane, unless it is 0
     unknown_kinds: int  # envelopes of kinds that nobody registered for
     malformed: int  # CREDITs that could not be read
     unanswerable: int  # answers dropped because the asker cannot be reached
@@ -149,7 +150,9 @@ class DataPlane:
         self._rng = rng
         self._publish = publish
         self._listeners: dict[Channel, Listener] = {}
-        self._links: dict[tuple[str, Channel], Link] = {}
+        self._links: dict[tuple[str, Channel], Link] = {}  # lane 0 of each
+        self._lanes: dict[tuple[str, Channel], Lanes] = {}  # of those that may have, or have, more
+        self._parallelism = {Channel.DATA: settings.data.parallelism, Channel.EVENTS: settings.events.parallelism}
         self._sent_before: dict[Link, int] = {}  # messages sent at the last sweep, to find idle links
         self._view = EMPTY_VIEW
         self._sweep: asyncio.TimerHandle | None = None
@@ -222,19 +225,30 @@ class DataPlane:
             )
         return self._make_link(node, channel, endpoint)
 
+    def lanes(self, node: str, channel: Channel) -> Lanes:
+        """All our links to a member on one channel: `data.parallelism` or `events.parallelism` of them at most.
+
+        Raises:
+            Unreachable: As `link`.
+        """
+        lanes = self._lanes.get((node, channel))
+        if lanes is None:
+            lanes = self._lanes_behind(self.link(node, channel))
+        return lanes
+
     def give_up(self, session: Session, reason: str) -> None:
         """End the session of a client that cannot be reached."""
         self._sessions.give_up(session, reason)
 
     def queued(self) -> int:
         """Messages that wait to leave on any link."""
-        connections = (link.connection for link in self._links.values())
+        connections = (link.connection for link in self._every_link())
         return sum(connection.stats().queued_messages for connection in connections if connection is not None)
 
     def stats(self) -> DataPlaneStats:
         links = {
-            f"{node} {channel}": link.connection.stats()
-            for (node, channel), link in self._links.items()
+            f"{link.peer} {link.channel}{f' {link.lane}' if link.lane else ''}": link.connection.stats()
+            for link in self._every_link()
             if link.connection is not None
         }
         return DataPlaneStats(
@@ -261,9 +275,10 @@ class DataPlane:
                 session.listener.send(
                     session.source, Envelope(Kind.BYE, body=msgspec.Raw(_encode({"reason": "stopping"})))
                 )
-        for link in self._links.values():
+        for link in list(self._every_link()):
             link.close(goodbye="stopping")
         self._links.clear()
+        self._lanes.clear()
         await self._transport.close()
 
     def consumed(self, session: Session, messages: int, size: int) -> None:
@@ -319,9 +334,11 @@ class DataPlane:
         if origin.is_client:
             return  # it has no listener, so there is no link that it could mean
         for channel in DATA_CHANNELS:
-            link = self._links.get((origin.peer, channel))
-            if link is not None and link.epoch == epoch and link.connection is not None:
-                link.connection.grant(messages, size)
+            first = self._links.get((origin.peer, channel))
+            for link in () if first is None else (first, *first.siblings):
+                if link.epoch == epoch and link.connection is not None:
+                    link.connection.grant(messages, size)
+                    return
 
     # -- sessions
 
@@ -337,10 +354,12 @@ class DataPlane:
             )
         else:
             session.answer = lambda envelope: self._answer(session, envelope)
+            if session.lane:
+                session.answer = lambda envelope: self._answer_over_lane(session, envelope)
             session.outlet = lambda: self._outlet(session)
 
     def _outlet(self, session: Session) -> Outlet:
-        link = self._link_back(session)
+        link = self._lane_back(session) if session.lane else self._link_back(session)
         if link is None:
             raise Unreachable(f"node {session.peer} cannot be answered", hint="it says of no address where it listens")
         return LinkOutlet(link)
@@ -354,6 +373,19 @@ class DataPlane:
             if endpoint and not self._closed:
                 link = self._make_link(node, channel, endpoint)
         return link
+
+    def _lane_back(self, session: Session) -> Link | None:
+        """The link back of the same number, if we have so many: what came side by side goes back side by side."""
+        first = self._link_back(session)
+        if first is None:
+            return None
+        lanes = self._lanes.get((session.peer, session.channel)) or self._lanes_behind(first)
+        return lanes.link(session.lane % max(1, lanes.active))
+
+    def _answer_over_lane(self, session: Session, envelope: Envelope) -> None:
+        link = self._lane_back(session)
+        if link is None or not link.send_exempt(envelope):
+            self._unanswerable += 1
 
     def _answer(self, session: Session, envelope: Envelope) -> None:
         """Answer a node on our own link to it, which this may open."""
@@ -398,8 +430,8 @@ class DataPlane:
 
     # -- links
 
-    def _make_link(self, node: str, channel: Channel, endpoint: str) -> Link:
-        link = self._links[node, channel] = Link(
+    def _make_link(self, node: str, channel: Channel, endpoint: str, lane: int = 0) -> Link:
+        link = Link(
             transport=self._transport,
             channel=channel,
             endpoint=endpoint,
@@ -410,13 +442,31 @@ class DataPlane:
             settings=self._settings.links,
             loop=self._loop,
             rng=self._rng,
+            lane=lane,
         )
+        if not lane:
+            self._links[node, channel] = link
         return link
+
+    def _lanes_behind(self, first: Link) -> Lanes:
+        def make(lane: int) -> Link:
+            link = self._make_link(first.peer, first.channel, first.endpoint, lane)
+            first.siblings = (*first.siblings, link)
+            return link
+
+        lanes = self._lanes[first.peer, first.channel] = Lanes(first, make, self._parallelism[first.channel])
+        return lanes
+
+    def _every_link(self) -> Iterator[Link]:
+        for link in self._links.values():
+            yield link
+            yield from link.siblings
 
     def _forget(self, node: str, reason: str, listen: bool = False) -> None:
         for channel in DATA_CHANNELS:
-            link = self._links.pop((node, channel), None)
-            if link is not None:
+            first = self._links.pop((node, channel), None)
+            self._lanes.pop((node, channel), None)
+            for link in () if first is None else (first, *first.siblings):
                 self._sent_before.pop(link, None)
                 link.close()
         if not listen:
@@ -437,12 +487,15 @@ class DataPlane:
             self.on_peer_lost(node, reason)
 
     def _close_idle(self) -> None:
-        for key, link in list(self._links.items()):
+        for link in list(self._every_link()):
             if link.connection is None:
                 # Made to answer somebody who never became a member: those have no end.
-                if link.state is LinkState.IDLE and link.peer not in self._view.members:
-                    del self._links[key]
-                    self._sent_before.pop(link, None)
+                if link.state is LinkState.IDLE and link.peer not in self._view.members and not link.lane:
+                    del self._links[link.peer, link.channel]
+                    self._lanes.pop((link.peer, link.channel), None)
+                    for each in (link, *link.siblings):
+                        self._sent_before.pop(each, None)
+                        each.close()
                 continue
             stats = link.connection.stats()
             sent = stats.messages_sent
@@ -459,6 +512,9 @@ class DataPlane:
 
     def on_link_lost(self, link: Link, event: ConnectionEvent, was_open: bool, dropped: int) -> None:
         reason = f"{event.kind.value}{': ' if event.detail else ''}{event.detail}"
+        lanes = self._lanes.get((link.peer, link.channel))
+        if lanes is not None:
+            lanes.on_lost(link.lane)
         self._publish(LinkDown(self._loop.time(), link.peer, link.channel.value, link.endpoint, reason, dropped))
         # Calls and their answers travel on `data`.
         if link.channel is Channel.DATA and (was_open or event.kind is EventKind.REFUSED):

@@ -10,6 +10,7 @@ import msgspec
 
 from transports.channel import Channel
 from transports.wire.handshake import (
+    LANES_MAX,
     PROTOCOL_VERSIONS,
     Hello,
     Identity,
@@ -64,8 +65,8 @@ class Greeter:
         """Greet with a new incarnation, or with endpoints that are known only now, from here on."""
         self.identity = identity
 
-    def hello(self, channel: Channel, epoch: int) -> Hello:
-        """What we say first on a connection that we dialled."""
+    def hello(self, channel: Channel, epoch: int, lane: int = 0) -> Hello:
+        """What we say first on a connection that we dialled; `lane` is its number among parallel ones."""
         return Hello(
             versions=PROTOCOL_VERSIONS,
             cluster=self.cluster,
@@ -75,6 +76,7 @@ class Greeter:
             role=Role.NODE,
             fingerprint=self.fingerprint,
             features=self._features,
+            lane=lane,
         )
 
     def answer(self, hello: Hello, channel: Channel) -> Welcome | Refused:
@@ -111,4 +113,5 @@ class Greeter:
             credit=self._credit,
             fingerprint=self.fingerprint,
             features=self._features,
+            lanes=LANES_MAX if channel in (Channel.DATA, Channel.EVENTS) else 1,
         )

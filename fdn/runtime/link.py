@@ -1,4 +1,4 @@
-"""A link: our way to one endpoint of one peer on one channel.
+"""A link: our way to one endpoint of one peer on one channel, or one of several side by side (lanes).
 
 One connection is one DEALER for one attempt. The link dials, says HELLO, waits for WELCOME, and only then lets
 messages pass; when the connection ends it tells its owner why and, if it is a kept one, dials again after a jittered,
@@ -63,11 +63,14 @@ class Link:
         endpoint: Where to dial.
         peer: The node id that must answer there, or empty while unknown (a seed).
         kept: Whether it dials again by itself when it is lost.
+        lane: Its number among the parallel links to this peer on this channel.
 
     Attributes:
         connection: The connection while the link is open, else None: the hot path sends on it directly.
         losses: Attempts and connections that ended otherwise than by our own wish: what was sent may be lost.
         users: Who counts on the connection to stay: while there are any, it is not closed as idle.
+        lanes_admitted: How many lanes the peer took when it last said WELCOME.
+        siblings: Of lane 0: the links of the other lanes, in their order.
     """
 
     def __init__(
@@ -83,11 +86,15 @@ class Link:
         settings: LinkSettings,
         loop: asyncio.AbstractEventLoop,
         rng: random.Random,
+        lane: int = 0,
     ) -> None:
         self.channel = channel
         self.endpoint = endpoint
         self.peer = peer
         self.kept = kept
+        self.lane = lane
+        self.lanes_admitted = 1
+        self.siblings: tuple[Link, ...] = ()
         self.state = LinkState.IDLE
         self.connection: Connection | None = None
         self.opened_count = 0
@@ -205,7 +212,7 @@ class Link:
             # A peer may claim any endpoint. Not at once: whoever made us dial must first be able to wait for it.
             self._timer = self._loop.call_later(0, self._lost, EventKind.FAILED, str(error))
             return
-        hello = self._greeter.hello(self.channel, epoch)
+        hello = self._greeter.hello(self.channel, epoch, self.lane)
         self._dialled.send_exempt(Envelope(Kind.HELLO, body=msgspec.Raw(_encode(hello))))
         self._timer = self._loop.call_later(self._settings.handshake_timeout_s, self._on_handshake_timeout, epoch)
 
@@ -245,6 +252,7 @@ class Link:
         self._attempts = 0
         self.opened_count += 1
         connection.agree(welcome.features)
+        self.lanes_admitted = welcome.lanes
         connection.grant(*welcome.credit)
         while self._pending:
             connection.send_exempt(self._pending.popleft())

@@ -25,7 +25,7 @@ __all__ = ("Session", "Sessions", "SessionsStats")
 _log = logging.getLogger(__name__)
 _hello_decoder = msgspec.msgpack.Decoder(Hello)
 _encode = msgspec.msgpack.Encoder().encode
-_PER_PEER_MAX = 4  # sessions of one peer on one channel
+_PER_PEER_MAX = 4  # sessions of one peer on one lane of one channel
 _OWED_MAX = 1024  # goodbyes that could not be sent and are remembered
 
 
@@ -38,6 +38,7 @@ class Session:
         channel: The traffic class.
         hello: What it said.
         peer: The node id (or client id) that it claims.
+        lane: Which of the peer's parallel connections on this channel it is.
         is_client: Whether it is no member.
         key: Its public key, or None without CURVE.
         grant: What it may send us, and what we have consumed of it.
@@ -46,7 +47,19 @@ class Session:
         outlet: Makes a way out for the items of one stream to this peer.
     """
 
-    __slots__ = ("answer", "channel", "grant", "hello", "is_client", "key", "listener", "outlet", "peer", "source")
+    __slots__ = (
+        "answer",
+        "channel",
+        "grant",
+        "hello",
+        "is_client",
+        "key",
+        "lane",
+        "listener",
+        "outlet",
+        "peer",
+        "source",
+    )
 
     def __init__(self, batch: Batch, listener: Listener, channel: Channel, hello: Hello, grant: GrantWindow) -> None:
         self.source = batch.source
@@ -54,6 +67,7 @@ class Session:
         self.channel = channel
         self.hello = hello
         self.peer = hello.identity.node
+        self.lane = hello.lane
         self.is_client = hello.role is Role.CLIENT
         self.key = batch.key
         self.grant = grant
@@ -190,7 +204,7 @@ class Sessions:
         session = Session(batch, listener, channel, hello, GrantWindow(*self._credit))
         # A newer connection does not end the older one: nodes that dial each other while they join have two for a
         # moment, and whoever borrows an identity must not silence its owner. What nobody uses any more is forgotten.
-        siblings = self._by_peer.get((channel, session.peer), [])
+        siblings = [each for each in self._by_peer.get((channel, session.peer), ()) if each.lane == session.lane]
         if len(siblings) >= _PER_PEER_MAX:
             self.give_up(siblings[0], "too many sessions of one peer")
         if len(self._by_source) >= self._max:

@@ -14,6 +14,7 @@ import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from fdn.client.codec import wishes_of
 from fdn.client.core import Core, Run, Stop
 from fdn.client.inbox import ClientEvent, Inbox
 from fdn.client.pending import Pending, ReplyStream
@@ -155,6 +156,8 @@ class Client:
         headers: Mapping[str, str] | None = None,
         retry: "Retry | int | None" = None,
         channel: str = "data",
+        key: str | bytes | None = None,
+        priority: int = 0,
     ) -> Any:
         """Call `service.method` somewhere in the cluster, or `fdn.*` of the node itself on the coordination channel.
 
@@ -167,6 +170,8 @@ class Client:
             retry: Further tries after errors that may pass, a lost node among them; the call may then run twice.
             channel: `data` for services, `coordination` for the node itself, which answers there even while its user's
                 code is stuck.
+            key: As in `Node.cast`: from the node on; up to it everything is in order.
+            priority: As in `Node.cast`; likewise.
 
         Returns:
             The result, in plain values.
@@ -177,13 +182,22 @@ class Client:
             Unreachable: The node was lost meanwhile, and no other found in time. Its fact `maybe_carried_out` tells
                 whether the call had been sent.
         """
+        wishes = wishes_of(key, priority)
         if items is None:
             return self._do(
-                self._verbs.call(target, payload, timeout=timeout, headers=headers, retry=retry, channel=channel)
+                self._verbs.call(
+                    target, payload, timeout=timeout, headers=headers, retry=retry, channel=channel, wishes=wishes
+                )
             )
         pending = self._do(
             self._verbs.open(
-                target, payload, timeout=timeout, headers=headers, streams_reply=False, streams_request=True
+                target,
+                payload,
+                timeout=timeout,
+                headers=headers,
+                streams_reply=False,
+                streams_request=True,
+                wishes=wishes,
             )
         )
         try:
@@ -200,6 +214,8 @@ class Client:
         items: Iterable[Any] | None = None,
         timeout: float | None = None,
         headers: Mapping[str, str] | None = None,
+        key: str | bytes | None = None,
+        priority: int = 0,
     ) -> "ClientStream":
         """Call a handler that answers with a stream: `for item in client.stream(...)`.
 
@@ -209,24 +225,48 @@ class Client:
             items: The request stream, for a handler that takes one; iterated on a thread of its own.
             timeout: The longest silence before an item, in seconds.
             headers: As in `call`.
+            key: As in `call`.
+            priority: As in `call`.
         """
         opening = self._verbs.open(
-            target, payload, timeout=timeout, headers=headers, streams_reply=True, streams_request=items is not None
+            target,
+            payload,
+            timeout=timeout,
+            headers=headers,
+            streams_reply=True,
+            streams_request=items is not None,
+            wishes=wishes_of(key, priority),
         )
         return ClientStream(self, opening, items, timeout)
 
-    def cast(self, target: str, payload: Any = None, *, headers: Mapping[str, str] | None = None) -> None:
+    def cast(
+        self,
+        target: str,
+        payload: Any = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        key: str | bytes | None = None,
+        priority: int = 0,
+    ) -> None:
         """Send without waiting for an answer; at most once, in order."""
-        self._do(self._verbs.cast(target, payload, headers))
+        self._do(self._verbs.cast(target, payload, headers, wishes_of(key, priority)))
 
-    def publish(self, subject: str, payload: Any = None, *, headers: Mapping[str, str] | None = None) -> None:
+    def publish(
+        self,
+        subject: str,
+        payload: Any = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        key: str | bytes | None = None,
+        priority: int = 0,
+    ) -> None:
         """Publish to everybody in the cluster who wants the subject; at most once, in order. See `flush`.
 
         Raises:
             BadRequest: The subject is none, or the payload cannot be sent.
             DeadlineExceeded: The node took nothing in time.
         """
-        self._do(self._verbs.publish(subject, payload, headers))
+        self._do(self._verbs.publish(subject, payload, headers, wishes_of(key, priority)))
 
     def flush(self, timeout: float | None = None) -> None:
         """Return when the node has received all that was published here.

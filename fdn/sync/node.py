@@ -22,7 +22,8 @@ from fdn.messaging.offers import Offer
 from fdn.messaging.retry import Retry
 from fdn.messaging.streams import Stream
 from fdn.messaging.subscriptions import Event, Subscription
-from fdn.node import NodeStats
+from fdn.node import NodeStats, WhenFull
+from fdn.runtime.send_options import Key
 from fdn.runtime.view import Member
 from fdn.sync.workers import Workers
 
@@ -125,6 +126,9 @@ class Node:
         timeout: float | None = None,
         retry: Retry | int | None = None,
         items: Iterable[Any] | AsyncIterable[Any] | None = None,
+        key: Key | None = None,
+        priority: int | None = None,
+        when_full: WhenFull | None = None,
     ) -> T: ...
 
     @overload
@@ -137,6 +141,9 @@ class Node:
         timeout: float | None = None,
         retry: Retry | int | None = None,
         items: Iterable[Any] | AsyncIterable[Any] | None = None,
+        key: Key | None = None,
+        priority: int | None = None,
+        when_full: WhenFull | None = None,
     ) -> Any: ...
 
     def call(
@@ -148,27 +155,58 @@ class Node:
         timeout: float | None = None,
         retry: Retry | int | None = None,
         items: Iterable[Any] | AsyncIterable[Any] | None = None,
+        key: Key | None = None,
+        priority: int | None = None,
+        when_full: WhenFull | None = None,
     ) -> T | Any:
         """Call `service.method` on one of the nodes that offer it. See `fdn.Node.call`."""
         return self._do(
             lambda: self._node.call(
-                target, payload, returns=returns, timeout=timeout, retry=retry, items=self._items(items)
+                target,
+                payload,
+                returns=returns,
+                timeout=timeout,
+                retry=retry,
+                items=self._items(items),
+                key=key,
+                priority=priority,
+                when_full=when_full,
             )
         )
 
-    def cast(self, target: str, payload: Any = None) -> None:
+    def cast(
+        self,
+        target: str,
+        payload: Any = None,
+        *,
+        key: Key | None = None,
+        priority: int | None = None,
+        latest: str | None = None,
+        when_full: WhenFull | None = None,
+    ) -> None:
         """Send without waiting for an answer; at most once. See `fdn.Node.cast`."""
 
         async def cast() -> None:
-            await self._node.cast(target, payload)
+            await self._node.cast(target, payload, key=key, priority=priority, latest=latest, when_full=when_full)
 
         self._do(cast)
 
-    def publish(self, subject: str, payload: Any = None) -> int:
+    def publish(
+        self,
+        subject: str,
+        payload: Any = None,
+        *,
+        key: Key | None = None,
+        priority: int | None = None,
+        latest: str | None = None,
+        when_full: WhenFull | None = None,
+    ) -> int:
         """Send to every node that wants the subject: to how many. See `fdn.Node.publish`."""
 
         async def publish() -> int:
-            return await self._node.publish(subject, payload)
+            return await self._node.publish(
+                subject, payload, key=key, priority=priority, latest=latest, when_full=when_full
+            )
 
         return self._do(publish)
 
@@ -181,6 +219,9 @@ class Node:
         items: Iterable[Any] | AsyncIterable[Any] | None = None,
         returns: type[T],
         timeout: float | None = None,
+        key: Key | None = None,
+        priority: int | None = None,
+        when_full: WhenFull | None = None,
     ) -> "NodeStream[T]": ...
 
     @overload
@@ -192,6 +233,9 @@ class Node:
         items: Iterable[Any] | AsyncIterable[Any] | None = None,
         returns: None = None,
         timeout: float | None = None,
+        key: Key | None = None,
+        priority: int | None = None,
+        when_full: WhenFull | None = None,
     ) -> "NodeStream[Any]": ...
 
     def stream(
@@ -202,11 +246,23 @@ class Node:
         items: Iterable[Any] | AsyncIterable[Any] | None = None,
         returns: type[T] | None = None,
         timeout: float | None = None,
+        key: Key | None = None,
+        priority: int | None = None,
+        when_full: WhenFull | None = None,
     ) -> "NodeStream[T] | NodeStream[Any]":
         """Iterate over the streamed reply of a generator. See `fdn.Node.stream`."""
 
         async def make() -> Stream[Any]:
-            return self._node.stream(target, payload, items=self._items(items), returns=returns, timeout=timeout)
+            return self._node.stream(
+                target,
+                payload,
+                items=self._items(items),
+                returns=returns,
+                timeout=timeout,
+                key=key,
+                priority=priority,
+                when_full=when_full,
+            )
 
         return NodeStream(self, self._do(make))
 

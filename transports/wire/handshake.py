@@ -5,10 +5,12 @@ Wire format: `docs/spec/0001-wire.md`, section 5. Bodies are MessagePack maps, s
 
 import enum
 from collections.abc import Mapping
+from typing import Annotated
 
 import msgspec
 
 __all__ = (
+    "LANES_MAX",
     "PROTOCOL_VERSIONS",
     "Bye",
     "Hello",
@@ -21,6 +23,7 @@ __all__ = (
 )
 
 PROTOCOL_VERSIONS = (1, 1)  # lowest and highest that this code speaks
+LANES_MAX = 64  # parallel connections of one dialler on one channel
 
 
 class Role(enum.StrEnum):
@@ -72,6 +75,7 @@ class Hello(msgspec.Struct, frozen=True, omit_defaults=True):
         features: Optional parts of the protocol that the dialler speaks.
         fingerprint: BLAKE3 of the settings that must agree over the cluster; a difference is reported, not refused.
         offers: (version, digest) of the dialler's offers record.
+        lane: Which of the dialler's parallel connections on this channel it is.
     """
 
     versions: tuple[int, int]
@@ -84,6 +88,7 @@ class Hello(msgspec.Struct, frozen=True, omit_defaults=True):
     features: tuple[str, ...] = ()
     fingerprint: str = ""
     offers: tuple[int, str] = (0, "")
+    lane: Annotated[int, msgspec.Meta(ge=0, lt=LANES_MAX)] = 0
 
 
 class Welcome(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -99,6 +104,7 @@ class Welcome(msgspec.Struct, frozen=True, omit_defaults=True):
         features: What the answerer speaks.
         fingerprint: As in `Hello`.
         offers: As in `Hello`.
+        lanes: How many connections the answerer admits side by side on this channel, from one dialler.
     """
 
     version: int
@@ -110,6 +116,7 @@ class Welcome(msgspec.Struct, frozen=True, omit_defaults=True):
     features: tuple[str, ...] = ()
     fingerprint: str = ""
     offers: tuple[int, str] = (0, "")
+    lanes: Annotated[int, msgspec.Meta(ge=1)] = 1
 
 
 class Refused(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -110,9 +110,10 @@ def hello(
     versions: tuple[int, int] = (1, 1),
     epoch: int = 1,
     says: str = "",
+    lane: int = 0,
 ) -> Envelope:
     """A HELLO; `says` is the channel that it names, when that is another one."""
-    said = Hello(versions, cluster, identity, says or channel.value, epoch, role)
+    said = Hello(versions, cluster, identity, says or channel.value, epoch, role, lane=lane)
     return Envelope(Kind.HELLO, body=body(said))
 
 

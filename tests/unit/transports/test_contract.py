@@ -243,6 +243,25 @@ async def test_nobody_waits_for_a_connection_that_has_ended(rig: Rig):
 
 
 @scenario
+async def test_higher_priorities_and_newest_values_leave_first(rig: Rig):
+    listening, dialled = rig.pair()
+    connection = (await dialled.connected()).connection
+    connection.grant(1, 1000)
+    connection.send(cast(1))  # uses the grant up
+    connection.send(cast(2))
+    connection.send_ranked(cast(3), -1)
+    connection.send_ranked(cast(4), 2)
+    connection.send_ranked(cast(5), 0, "speed")
+    connection.send_ranked(cast(6), 0, "speed")
+    connection.grant(0, 0)
+    await listening.inbox.count(5)
+    assert listening.inbox.ids == [1, 4, 6, 2, 3]
+    assert connection.stats().superseded == 1
+    with pytest.raises(OversizedEnvelope):
+        connection.send_ranked(cast(7, bytes(Limits().body_bytes_max + 1)), 1)
+
+
+@scenario
 async def test_without_credit_only_exempt_envelopes_leave_until_it_is_granted(rig: Rig):
     listening, dialled = rig.pair()
     connection = dialled.connection

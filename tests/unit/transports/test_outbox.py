@@ -315,3 +315,91 @@ async def test_no_part_may_be_larger_than_a_frame():
     wire.send(Envelope(Kind.CAST, "t", 1, 0, None, Parcel(NIL, [bytes(150_000)] * 4)))
     with pytest.raises(OversizedEnvelope):
         wire.send(Envelope(Kind.CAST, "t", 1, 0, None, Parcel.of_buffer(bytes(200_000))))
+
+
+# -- by rank
+
+
+@on_loop
+async def test_ranked_ones_leave_at_once_when_nothing_waits_and_first_when_something_does():
+    wire = Wire()
+    wire.send_ranked(cast(1), 1)
+    assert wire.ids == []
+    wire.open()
+    assert wire.ids == [[1]]
+    await turn(3)
+    wire.send_ranked(cast(2), -1)
+    assert wire.ids[1:] == [[2]]  # idle: at once
+    wire.send(cast(3))
+    wire.send_ranked(cast(4), 1)
+    wire.send_ranked(cast(5), -1)
+    wire.send_exempt(reply(6))
+    await turn(2)
+    assert wire.ids[2:] == [[6], [4], [3], [5]]
+    assert wire.counters().queued_messages == wire.counters().queued_bytes == 0
+
+
+@on_loop
+async def test_ranked_ones_need_credit_and_count_as_queued():
+    wire = Wire(Limits(outbox_messages_max=4, batch_messages_max=2))
+    wire.open()
+    wire.grant(1, 10_000)
+    wire.send(cast(1))
+    for number in range(2, 5):
+        wire.send_ranked(cast(number, bytes(100)), number)
+    assert not wire.full
+    wire.send_ranked(cast(5), 5)
+    assert wire.full
+    assert wire.counters().queued_messages == 4
+    assert wire.backlog == wire.counters().queued_bytes > 300
+    await turn(2)
+    assert wire.ids == [[1]]
+    wire.grant(100, 100_000)
+    assert wire.ids == [[1], [5], [4], [3], [2]]
+    assert not wire.full
+
+
+@on_loop
+async def test_a_superseded_one_is_counted_and_leaves_no_trace():
+    wire = Wire()
+    for number in range(100):
+        wire.send_ranked(cast(number, bytes(number)), 0, "speed")
+    assert wire.counters().queued_messages == 1
+    wire.open()
+    assert wire.ids == [[99]]
+    assert (wire.counters().superseded, wire.counters().queued_bytes) == (99, 0)
+
+
+@on_loop
+async def test_ranked_ones_expire_and_are_dropped_with_the_connection():
+    wire = Wire()
+    expired: list[int] = []
+    past = asyncio.get_running_loop().time() - 1
+    wire.send_ranked(cast(1), 1, "", past, lambda envelope: expired.append(envelope.id))
+    wire.send_ranked(cast(2), 1)
+    wire.open(room=1)
+    assert (wire.ids, expired) == ([[2]], [1])
+    wire.send_ranked(cast(3), 1)
+    wire.send_ranked(cast(4), 0)
+    wire.close()
+    assert wire.counters().dropped == 2
+    wire.send_ranked(cast(5), 1)
+    assert wire.counters().queued_messages == 0
+
+
+@on_loop
+async def test_waiters_go_on_in_the_order_of_waiting():
+    wire = Wire(Limits(outbox_messages_max=2, batch_messages_max=1))
+    wire.send(cast(1))
+    wire.send(cast(2))
+    order: list[int] = []
+
+    async def wait(number: int) -> None:
+        await wire.wait_room()
+        order.append(number)
+
+    tasks = [asyncio.create_task(wait(number)) for number in range(50)]
+    await turn()
+    wire.open()
+    await asyncio.gather(*tasks)
+    assert order == list(range(50))

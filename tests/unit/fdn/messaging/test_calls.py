@@ -646,3 +646,130 @@ async def test_a_member_that_answers_garbage_harms_one_call():
                 await call
         assert first._data.stats().handler_faults == 0
         assert await first.call("math.who@n1") == "n1"
+
+
+# -- keys, priorities, names, and patience
+
+
+@virtual
+async def test_a_key_chooses_the_node_and_stays_with_it():
+    async with World() as world:
+        *_, last = await world.cluster(4, app(math=Math))
+        for key in ("a", b"b", "c"):
+            first = await last.call("math.who", key=key)
+            assert {await last.call("math.who", key=key) for _ in range(8)} == {first}
+        assert len({await last.call("math.who", key=f"k{number}") for number in range(32)}) == 4
+        gone = next(node for node in world.nodes if node.name == first)
+        if gone is not last:
+            world.crash(gone)
+            await world.settle()
+            assert await last.call("math.who", key="c") != first
+
+
+@virtual
+async def test_what_is_not_possible_is_refused_before_anything_is_sent():
+    async with World() as world:
+        (node,) = await world.cluster(1, app(math=Math))
+        with pytest.raises(fdn.BadRequest, match="write key=str"):
+            await node.cast("math.echo", 1, key=17)  # type: ignore[arg-type]
+        with pytest.raises(fdn.BadRequest, match="from -4 to 4"):
+            await node.call("math.echo", 1, priority=9)
+        with pytest.raises(fdn.BadRequest, match="expected 'wait' or 'refuse'"):
+            await node.publish("a", 1, when_full="drop")  # type: ignore[arg-type]
+        with pytest.raises(fdn.BadRequest, match="latest"):
+            await node.cast("math.echo", 1, latest="x" * 300)
+
+
+@virtual
+@pytest.mark.parametrize("setting", ["wait", "refuse"])
+async def test_a_full_queue_makes_its_senders_wait_or_refuses(setting: str):
+    async with World() as world:
+        recorder = Recorder()
+        server = await world.start("n1", app(slow=recorder), data={"credit_messages": 16})
+        sender = await world.start("n2", data={"when_full": setting})
+        await world.settle()
+        await sender.call("slow.note", "open")
+        connection = sender._data.link(server.id, Channel.DATA).connection
+        assert connection is not None
+
+        async def fill() -> None:
+            for _ in range(20_000):
+                await sender.cast("slow.wait", 1000.0)
+            raise AssertionError("all of it went out")
+
+        filling = asyncio.ensure_future(fill())
+        await until(lambda: connection.full)
+        if setting == "refuse":
+            with pytest.raises(fdn.Overloaded, match=r"queue to node .* is full \(data\.when_full\)"):
+                await filling
+            with pytest.raises(fdn.Overloaded):
+                await sender.call("slow.wait", 0.0)
+            with pytest.raises(fdn.Overloaded, match="full on the data channel"):
+                await sender.cast("slow.wait", 0.0, key="k")
+        else:
+            with pytest.raises(fdn.Overloaded):
+                await sender.cast("slow.wait", 0.0, when_full="refuse")
+            assert not filling.done()
+            with pytest.raises(fdn.DeadlineExceeded, match="granted no credit"):
+                await filling
+
+
+@virtual
+async def test_of_what_waits_the_urgent_go_first_and_the_newest_of_a_name_alone():
+    async with World() as world:
+        recorder = Recorder()
+        server = await world.start("n1", app(log=recorder))
+        sender = await world.start("n2")
+        await world.settle()
+        await sender.call("log.note", "begin")
+        connection = sender._data.link(server.id, Channel.DATA).connection
+        assert connection is not None
+        window = connection._window  # type: ignore[attr-defined]
+        window.limited, window.messages_granted = True, 0  # as if the credit were used up
+        for number in range(3):
+            await sender.cast("log.note", f"usual {number}")
+            await sender.cast("log.note", f"speed {number}", latest="speed")
+        await sender.cast("log.note", "low", priority=-1)
+        await sender.cast("log.note", "urgent", priority=3)
+        connection.grant(0, 0)
+        await until(lambda: len(recorder.log) == 7)
+        assert recorder.log == ["begin", "urgent", "speed 2", "usual 0", "usual 1", "usual 2", "low"]
+
+
+@virtual
+async def test_a_cancelled_call_is_cancelled_over_whichever_lane_it_went():
+    async with World() as world:
+        recorder = Recorder()
+        await world.start("n1", app(slow=recorder), data={"parallelism": 4})
+        sender = await world.start("n2", data={"parallelism": 4})
+        await world.settle()
+        for number in range(8):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(1):
+                    await sender.call("slow.wait", 100.0, key=f"k{number}")
+        await until(lambda: recorder.log == ["begun", "cancelled"] * 8)
+
+
+class Spy(fdn.Interceptor):
+    def __init__(self) -> None:
+        self.keys: list[Any] = []
+
+    async def on_send(self, outgoing: fdn.Outgoing, proceed: Any) -> Any:
+        self.keys.append(None if outgoing.options is None else outgoing.options.key)
+        return await proceed(outgoing)
+
+
+@virtual
+async def test_interceptors_see_what_was_said_and_pass_it_on():
+    async with World() as world:
+        recorder, spy = Recorder(), Spy()
+        await world.start("n1", app(log=recorder))
+        sender = await world.start("n2", interceptors=[spy])
+        await world.settle()
+        await sender.cast("log.note", 1, key="a")
+        await sender.cast("log.note", 2)
+        await sender.call("log.note", 3, key="b")
+        await sender.publish("x", 4, key="c")
+        assert [item async for item in sender.stream("log.note", 5, key="d")] == [None]
+        assert spy.keys == ["a", None, "b", "c", "d"]
+        assert recorder.log == [1, 2, 3, 5]

@@ -718,3 +718,38 @@ async def test_after_much_coming_and_going_nothing_is_left():
                     grant._messages_consumed,
                     grant._bytes_consumed,
                 ), "credit was not given back"
+
+
+# -- keys and lanes
+
+
+@virtual
+async def test_a_key_chooses_the_member_of_a_queue_group():
+    async with World() as world:
+        first, *others = await world.cluster(4)
+        shared = [await node.subscribe("orders", queue="q") for node in others]
+        plain = await others[0].subscribe("orders")
+        for key in ("a", "b", "c"):
+            for number in range(6):
+                assert await first.publish("orders", f"{key}{number}", key=key) in (1, 2)
+        assert await payloads(plain, 18) == [f"{key}{number}" for key in "abc" for number in range(6)]
+        seen = [await payloads(each, each.pending) for each in shared]
+        for key in "abc":
+            assert sorted(sum(one[0] == key for one in each) for each in seen) == [0, 0, 6]
+
+
+@virtual
+async def test_events_over_lanes_with_and_without_a_key():
+    async with World() as world:
+        first, second = await world.cluster(2, events=EventSettings(parallelism=3))
+        subscription = await second.subscribe("a")
+        for number in range(50):
+            assert await first.publish("a", number, key="k") == 1
+        assert await payloads(subscription, 50) == list(range(50))
+        for number in range(50):
+            assert await first.publish("a", number) == 1
+        assert sorted(await payloads(subscription, 50)) == list(range(50))
+        await until(lambda: len(first._data.stats().links) == 3)
+        here = await first.subscribe("a")
+        assert await first.publish("a", 7, priority=2, latest="x") == 2
+        assert (await payloads(here, 1), await payloads(subscription, 1)) == ([7], [7])

@@ -3,7 +3,7 @@ import pytest
 
 from fdn.runtime.greeting import Greeter, fingerprint
 from transports.channel import Channel
-from transports.wire.handshake import Hello, Identity, Refused, RefusedCode, Role, Welcome
+from transports.wire.handshake import LANES_MAX, Hello, Identity, Refused, RefusedCode, Role, Welcome
 
 ME = Identity("n1-1", "n1", (1, 0), {"data": "tcp://127.0.0.1:1"})
 
@@ -20,10 +20,15 @@ def hello(**changes: object) -> Hello:
 def test_what_we_say():
     said = greeter().hello(Channel.GOSSIP, 9)
     assert said == Hello((1, 1), "fdn", ME, "gossip", 9, Role.NODE, fingerprint="abc")
+    assert greeter().hello(Channel.DATA, 9, 3).lane == 3
 
 
 def test_a_good_hello_is_welcome():
-    assert greeter().answer(hello(), Channel.DATA) == Welcome(1, "fdn", ME, 7, (100, 2000), fingerprint="abc")
+    welcome = Welcome(1, "fdn", ME, 7, (100, 2000), fingerprint="abc", lanes=LANES_MAX)
+    assert greeter().answer(hello(), Channel.DATA) == welcome
+    gossip = greeter().answer(hello(channel="gossip"), Channel.GOSSIP)
+    assert isinstance(gossip, Welcome)
+    assert gossip.lanes == 1
     assert isinstance(greeter().answer(hello(role=Role.CLIENT), Channel.DATA), Welcome)
     assert isinstance(greeter().answer(hello(versions=(0, 99)), Channel.DATA), Welcome)
 

@@ -228,6 +228,24 @@ def test_a_peer_has_four_sessions_a_channel_and_the_oldest_goes():
     assert door.sessions.stats().evicted == 0
 
 
+def test_lanes_are_not_in_one_anothers_way():
+    door = Door()
+    for lane in range(64):
+        session = door.enter("n1", b"l%d" % lane, lane=lane)
+        assert session.lane == lane
+    assert not door.closed
+    again = [door.enter("n1", b"again%d" % number, lane=5) for number in range(4)]
+    assert [session.source for session in door.closed] == [b"l5"]
+    assert set(again) < set(door.sessions.open_sessions())
+
+
+@pytest.mark.parametrize("lane", [-1, 64, 2**40])
+def test_a_lane_that_cannot_be_is_refused(lane: int):
+    door = Door()
+    assert door.of(batch(hello(Channel.DATA, identity=identity("n1"), lane=lane))) is None
+    assert said(door.listener.sent[-1][1], Refused).code == RefusedCode.MALFORMED
+
+
 def test_sessions_that_ended_make_room_for_others():
     door = Door()
     for number in range(20):
