@@ -16,6 +16,8 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from fdn.arrays import describe, is_array, plain_scalar, rebuild
+from fdn.messaging.blobs.blob import Blob
+from fdn.messaging.blobs.reference import EXT_BLOB, pack_reference, unpack_reference
 from transports.parcel import ATTACHED_BYTES_MIN, EXT_ARRAY, EXT_BUFFER, Buffer, Parcel, claim, index_of
 
 __all__ = ("TooLarge", "encode_rest", "on_ext", "pack", "unpack")
@@ -51,6 +53,8 @@ def encode_rest(value: Any) -> Any:
         if len(value) * value.itemsize >= ATTACHED_BYTES_MIN:
             raise TooLarge
         return value.tobytes()
+    if type(value) is Blob:
+        return msgspec.msgpack.Ext(EXT_BLOB, pack_reference(value.reference))
     scalar = plain_scalar(value)
     if scalar is None:
         raise TypeError(f"Encoding objects of type {type(value).__name__} is unsupported")
@@ -96,10 +100,10 @@ def unpack(parcel: Parcel, decoder: "msgspec.msgpack.Decoder[T]") -> T:
 
 
 def on_ext(code: int, data: memoryview, take: Callable[[int], Buffer] = _NOTHING) -> Any:
-    """The `ext_hook` of everything that decodes payloads: arrays, and what users give a meaning themselves.
+    """The `ext_hook` of everything that decodes payloads: arrays, blobs, and what users give a meaning.
 
     Raises:
-        ValueError: It is no array that may be received.
+        ValueError: It is no array, or no blob's reference, that may be received.
     """
     if code == EXT_ARRAY:
         match _plain.decode(data):
@@ -110,6 +114,8 @@ def on_ext(code: int, data: memoryview, take: Callable[[int], Buffer] = _NOTHING
         raise ValueError("an array that is not dtype, shape, order and data")
     if code == EXT_BUFFER:
         raise ValueError("an attachment that did not come")
+    if code == EXT_BLOB:
+        return Blob(unpack_reference(data))
     return msgspec.msgpack.Ext(code, bytes(data))
 
 

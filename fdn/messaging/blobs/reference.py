@@ -1,21 +1,21 @@
 """A blob as it travels: who it is, how to check it, and who holds it. docs/spec/0001-wire.md, section 11."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 
-from fdn.errors import BadRequest
 from fdn.messaging.blobs.outline import DIGEST_BYTES, PIECE_BYTES_MAX, PIECE_BYTES_MIN, PIECES_MAX
 
-__all__ = ("HOLDERS_MAX", "Reference", "pack_reference", "unpack_reference")
+__all__ = ("EXT_BLOB", "HOLDERS_MAX", "Reference", "pack_reference", "unpack_reference")
 
-HOLDERS_MAX = 16
+EXT_BLOB: Final = 4  # the MessagePack extension type
+HOLDERS_MAX: Final = 16
 _Digest = Annotated[bytes, msgspec.Meta(min_length=DIGEST_BYTES, max_length=DIGEST_BYTES)]
 _Holder = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 
 
 class Reference(msgspec.Struct, frozen=True):
-    """The data of extension type 3, a MessagePack map; unknown keys are ignored.
+    """The data of extension type 4, a MessagePack map; unknown keys are ignored.
 
     Attributes:
         id: BLAKE3-256 of the content.
@@ -50,14 +50,9 @@ def unpack_reference(data: bytes | memoryview) -> Reference:
     """Read what a peer sent.
 
     Raises:
-        BadRequest: It is none. (A ValueError would do inside a decoder; this says what was expected.)
+        ValueError, RecursionError: It is none.
     """
-    try:
-        reference = _decoder.decode(data)
-    except (ValueError, RecursionError) as error:
-        raise BadRequest(f"a blob's reference cannot be read: {error}", hint="see section 11 of the wire") from error
+    reference = _decoder.decode(data)
     if reference.count > PIECES_MAX:
-        raise BadRequest(
-            f"a blob of {reference.size} bytes in pieces of {reference.piece}", hint=f"expected at most {PIECES_MAX}"
-        )
+        raise ValueError(f"a blob of {reference.count} pieces; expected at most {PIECES_MAX}")
     return reference

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import blake3
+import msgspec
 import pytest
 
 import fdn
@@ -223,3 +224,66 @@ async def test_it_is_not_offered_as_a_service():
     async with World() as world:
         (one,) = await world.cluster(1)
         assert one.offers().get(one.id, ()) == ()
+
+
+class Order(msgspec.Struct):
+    name: str
+    model: fdn.Blob
+    others: list[fdn.Blob] = []
+    bulk: bytes = b""
+
+
+class Store:
+    async def typed(self, order: Order) -> fdn.Blob:
+        assert bytes(await order.model.read()) == DATA
+        return order.model
+
+    async def plain(self, value: Any) -> Any:
+        return value
+
+    async def several(self, blob: fdn.Blob, at: int) -> bytes:
+        return bytes((await blob.read())[at : at + 10])
+
+    async def stream(self, blob: fdn.Blob) -> AsyncIterator[fdn.Blob]:
+        yield blob
+
+
+def store() -> fdn.App:
+    app = fdn.App()
+    app.service("store")(Store)
+    return app
+
+
+@virtual
+async def test_a_blob_travels_in_any_message(file):
+    async with World() as world:
+        one, two = await world.cluster(2, store(), blobs=SMALL)
+        blob = await one.blob(file)
+        for bulk in (b"", bytes(200 * KIB)):  # with attachments, too
+            order = Order("x", blob, [blob], bulk)
+            assert await two.call("store.typed@n1", order, returns=fdn.Blob) == blob
+            assert (await two.call("store.plain@n1", order))["others"] == [blob]
+            assert (await two.call("store.plain@n2", order, returns=Order)).model.holders == (one.id,)
+        assert await two.call("store.several@n1", {"blob": blob, "at": 1000}) == DATA[1000:1010]
+        assert [each async for each in two.stream("store.stream@n1", blob, returns=fdn.Blob)] == [blob]
+
+
+@virtual
+async def test_an_event_may_hold_a_blob_and_all_who_hear_it_can_fetch(file):
+    async with World() as world:
+        one, two, three = await world.cluster(3, blobs=SMALL)
+        subscriptions = [await node.subscribe("models.new", payload=fdn.Blob) for node in (two, three)]
+        await one.publish("models.new", await one.blob(file))
+        for subscription in subscriptions:
+            event = await anext(aiter(subscription))
+            assert isinstance(event, fdn.Event)
+            assert await event.payload.read() == DATA
+
+
+@virtual
+async def test_what_is_no_reference_is_refused_where_it_arrives(file):
+    async with World() as world:
+        _one, two = await world.cluster(2, store(), blobs=SMALL)
+        for bad in (b"", b"\xc1", msgspec.msgpack.encode({"id": b"x"})):
+            with pytest.raises(fdn.BadRequest, match="does not fit"):
+                await two.call("store.plain@n1", msgspec.msgpack.Ext(4, bad))
