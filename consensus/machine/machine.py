@@ -1,5 +1,6 @@
 """The state machine: one committed command after the other, the same on every node."""
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
@@ -119,18 +120,13 @@ class Machine:
         return result
 
     def dump(self) -> Iterator[bytes]:
-        """A snapshot, in pieces: the same bytes on every node that has applied the same entries.
+        """A snapshot of the state as it is now, in pieces: the same bytes wherever the same entries were applied.
 
-        Answers are kept, and told, in the order in which the log gave them. It reads the state as it runs: nothing
-        may be applied before it has ended.
+        What is applied afterwards does not show, and the pieces may be taken on another thread: rows never change, they
+        are replaced. Answers are kept, and told, in the order in which the log gave them.
         """
-        piece = bytearray(_framed(_encode(_Head(_FORMAT, self.index, len(self._sessions), len(self._store)))))
-        for each in (*self._sessions, *self._store.dump()):
-            piece += _framed(_encode(each))
-            if len(piece) >= _PIECE_BYTES:
-                yield bytes(piece)
-                piece.clear()
-        yield bytes(piece)
+        head = _Head(_FORMAT, self.index, len(self._sessions), len(self._store))
+        return _pieces([_encode(head), *map(_encode, self._sessions)], list(self._store.dump()))
 
     def load(self, pieces: Iterable[bytes]) -> None:
         """Take over a snapshot.
@@ -174,6 +170,16 @@ class Machine:
             return []
         self._on_session(session, None)
         return self._store.end_session(session, self.index)
+
+
+def _pieces(packed: list[bytes], rows: list[KeyValue]) -> Iterator[bytes]:
+    piece = bytearray()
+    for frame in itertools.chain(map(_framed, packed), (_framed(_encode(row)) for row in rows)):
+        piece += frame
+        if len(piece) >= _PIECE_BYTES:
+            yield bytes(piece)
+            piece.clear()
+    yield bytes(piece)
 
 
 def _framed(packed: bytes) -> bytes:

@@ -1,0 +1,1 @@
+"""What the cluster agrees on, as a node holds it: `group` drives the cores of `consensus/` on the control plane."""
