@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 
 from fdn.bench.worker import Worker
 
-__all__ = ("ANSWER_S", "ROUNDS", "Pair", "Plan", "in_turn", "pairs")
+__all__ = ("ANSWER_S", "ROUNDS", "Pair", "Plan", "endpoints", "in_turn", "pairs")
 
 _T = TypeVar("_T")
 ROUNDS: Final = 5
@@ -67,14 +67,17 @@ class Pair:
 
 
 @contextlib.contextmanager
+def endpoints(transport: str) -> Iterator[Callable[[str], str]]:
+    """Where the processes of one run may listen, by a name for each; the folder of `ipc` goes with the block."""
+    with tempfile.TemporaryDirectory(prefix="fdn-bench-") as folder:
+        yield lambda name: "tcp://127.0.0.1:0" if transport == "tcp" else f"ipc://{Path(folder, name)}"
+
+
+@contextlib.contextmanager
 def pairs(transport: str) -> Iterator[tuple[Pair, Pair]]:
     """Two fdn nodes, and two bare pyzmq processes, each connected over this transport; ended with the block."""
     with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fdn-bench-")))
-
-        def endpoint(name: str) -> str:
-            return "tcp://127.0.0.1:0" if transport == "tcp" else f"ipc://{folder / name}"
-
+        endpoint = stack.enter_context(endpoints(transport))
         receiver = stack.enter_context(Worker("node-receiver", endpoint=endpoint("r")))
         sender = stack.enter_context(Worker("node-sender", endpoint=endpoint("s"), join=receiver.ready["endpoint"]))
         raw_receiver = stack.enter_context(Worker("raw-receiver", endpoint=endpoint("z").replace(":0", ":*")))

@@ -1,4 +1,4 @@
-"""`fdn bench mixed` and `overload`: what a load of one kind does to everything else, in an open loop."""
+"""`fdn bench mixed`, `overload`, `large` and `load`: large things, and what a load does to everything else."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,12 +10,21 @@ from fdn.cli.benching import Keep, number, own_processes_only, progress, save_op
 from fdn.cli.examples import examples
 from fdn.cli.options import Invocation, duration, output_options, target_options
 from fdn.cli.output import Column, note
+from fdn.units import format_size
 
 __all__ = ("COMMANDS",)
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _HANDLERS: Final = {"def": ("def",), "async": ("async",), "both": ("def", "async")}
 _DURATION_S_MAX: Final = 600.0
+_SIZE_MAX: Final = 1024 * 1024 * 1024
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    sizes = tuple(size(part) for part in text.split(","))
+    if not all(1 <= each <= _SIZE_MAX for each in sizes):
+        raise click.BadParameter(f"{text!r}: expected sizes from 1 to {format_size(_SIZE_MAX)}")
+    return sizes
 
 
 def _options(command: _Command) -> _Command:
@@ -144,6 +153,68 @@ def _show_overload(invocation: Invocation, result: Mapping[str, Any]) -> None:
         )
 
 
+@examples("fdn bench large", "fdn bench large --sizes 1MiB,8MiB --transport ipc --json")
+@click.command("large")
+@_options
+@click.option(
+    "--sizes", type=_sizes, default="64KiB,1MiB,4MiB,16MiB", show_default=True, metavar="SIZE,SIZE", help="Of a body."
+)
+@click.option("--in-flight", type=click.IntRange(1, 64), default=4, show_default=True, help="Calls at once.")
+@click.option("--count", type=click.IntRange(1), help="Messages for each figure, in place of a duration.")
+@click.option("--transport", type=click.Choice(["tcp", "ipc"]), default="tcp", show_default=True)
+@click.pass_obj
+def _large(invocation: Invocation, /, duration: float, save: Path | None, **load: Any) -> int:
+    """Send large bodies, by casts and by calls, beside bare pyzmq without copies.
+
+    A cast counts when its handler has run; a call is answered with the length. pyzmq sends frames of the same size from
+    one buffer. All take turns in five rounds, and medians are reported.
+    """
+    from fdn.bench.large import LargePlan, measure_large
+
+    plan: Any = LargePlan(duration_s=_seconds(invocation, duration), say=progress(), **load)
+    result = measure_large(plan)
+    keys = ("mb_s", "lowest", "highest", "to_raw", "sent", "received")
+    columns = (Column("size", show=format_size), Column("kind"), *(Column(key, show=_figure) for key in keys))
+    return Keep(save, None, 0.0).emit(invocation, result, lambda: invocation.emit(result["rows"], *columns))
+
+
+@examples("fdn bench load", "fdn bench load --nodes 3 --load 0.8 --json")
+@click.command("load")
+@_options
+@click.option("--nodes", type=click.IntRange(2, 64), default=5, show_default=True, help="How many, a process each.")
+@click.option(
+    "--load", type=click.FloatRange(0.01, 1.0), default=0.5, show_default=True, help="Which part of the capacity."
+)
+@click.option("--size", type=size, default="64", show_default=True, help="Bytes of data, there and back.")
+@click.option("--bulk-size", type=size, default="8MiB", show_default=True, help="Bytes of an object beside the calls.")
+@click.option(
+    "--bulk-mb-s",
+    type=click.FloatRange(1),
+    default=200.0,
+    show_default=True,
+    help="How much of them, in 10**6 bytes a second.",
+)
+@click.pass_obj
+def _load(invocation: Invocation, /, duration: float, save: Path | None, **load: Any) -> int:
+    """Make calls among nodes at a part of what they can do, with and without bulk traffic.
+
+    All nodes serve, and all call the others. Capacity is the highest rate at which they keep up; then calls are due at
+    random times at a part of it, and each latency counts from when the call was due.
+    """
+    from fdn.bench.load import LoadPlan, measure_load
+
+    plan: Any = LoadPlan(duration_s=_seconds(invocation, duration), say=progress(), **load)
+    result = measure_load(plan)
+    rows = [{"beside": state, **result[state]} for state in ("quiet", "bulk")]
+    keys = ("offered_per_s", "p50_us", "p99_us", "p999_us", "max_us", "bulk_mb_s")
+    columns = (Column("beside"), *(Column(key, show=_figure) for key in keys))
+    status = Keep(save, None, 0.0).emit(invocation, result, lambda: invocation.emit(rows, *columns))
+    if not invocation.is_json:
+        capacity = result["capacity_per_s"]
+        note(f"{plan.nodes} nodes keep up with {capacity:,} calls a second; {plan.load:.0%} of that was offered")
+    return status
+
+
 def _seconds(invocation: Invocation, seconds: float) -> float:
     own_processes_only(invocation)
     if not 0.05 <= seconds <= _DURATION_S_MAX:
@@ -155,4 +226,4 @@ def _figure(value: Any) -> str:
     return "-" if value is None else number(value)
 
 
-COMMANDS: Final = (_mixed, _overload)
+COMMANDS: Final = (_mixed, _overload, _large, _load)

@@ -82,6 +82,8 @@ PLANS = {
     "bench events": Plan(("--count", "100", "--subscribers", "1", "--form", "function"), talks=False),
     "bench stream": Plan(("--count", "100"), talks=False),
     "bench mixed": Plan(("--duration", "500ms", "--size", "1MiB"), talks=False),
+    "bench large": Plan(("--duration", "50ms", "--sizes", "64KiB"), talks=False),
+    "bench load": Plan(("--duration", "100ms", "--nodes", "2", "--bulk-size", "64KiB"), talks=False),
     "bench overload": Plan(("--duration", "300ms", "--deadline", "200ms", "--handler", "def"), talks=False),
     "bench stall": Plan(("--scenario", "idle"), talks=False),
     "doctor": Plan(talks=False, statuses=(0, 9)),  # this machine need not be fit

@@ -25,7 +25,7 @@ def test_a_worker_answers_each_order_until_there_are_none(monkeypatch: pytest.Mo
 
 def test_a_worker_is_a_process_of_its_own_and_ends_with_its_block() -> None:
     with Worker("raw-receiver", endpoint="tcp://127.0.0.1:*") as worker:
-        assert set(worker.ready) == {"pull", "dealer"}
+        assert set(worker.ready) == {"pull", "dealer", "bulk"}
         pid = worker._process.pid
         assert pid != os.getpid()
     assert worker._process.returncode == 0
@@ -60,8 +60,11 @@ def test_a_worker_that_ends_or_hangs_is_an_error(capfd: pytest.CaptureFixture[st
 
 
 def test_every_role_is_there() -> None:
-    kinds = {"event": ("publisher", "subscriber"), "stream": ("client", "server")}
-    kinds |= dict.fromkeys(("b0", "mixed", "node", "raw"), ("receiver", "sender")) | {"overload": ("client", "server")}
+    kinds: dict[str, tuple[str, ...]] = {"event": ("publisher", "subscriber"), "stream": ("client", "server")}
+    kinds |= dict.fromkeys(("b0", "large", "mixed", "node", "raw"), ("receiver", "sender")) | {
+        "load": ("member",),
+        "overload": ("client", "server"),
+    }
     assert set(ROLES) == {f"{kind}-{side}" for kind, sides in kinds.items() for side in sides}
     for place in ROLES.values():
         module, _, function = place.partition(":")

@@ -29,6 +29,18 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         result = rates | TAIL | {"wasted": 7, "memory": MEMORY, "casts": casts}
         return {"handler": plan.handlers[0], **result, **dict.fromkeys(plan.handlers[1:], result)}
 
+    def large(plan: Any) -> dict[str, Any]:
+        made.append(plan)
+        row = {"mb_s": 1000.0, "lowest": 900.0, "highest": 1100.0, "sent": 5, "received": 5}
+        return {"rows": [{"size": size, "kind": "raw", **row} for size in plan.sizes]}
+
+    def load(plan: Any) -> dict[str, Any]:
+        made.append(plan)
+        part = TAIL | {"offered_per_s": 1000.0, "bulk_mb_s": 0.0}
+        return {"capacity_per_s": 2000, "quiet": part, "bulk": part | {"bulk_mb_s": 200.0}}
+
+    monkeypatch.setattr("fdn.bench.large.measure_large", large)
+    monkeypatch.setattr("fdn.bench.load.measure_load", load)
     monkeypatch.setattr("fdn.bench.mixed.measure_mixed", mixed)
     monkeypatch.setattr("fdn.bench.overload.measure_overload", overload)
     return made
@@ -63,6 +75,26 @@ def test_overload(plans: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out)["handler"] == "async"
 
 
+def test_large(plans: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["bench", "large", "--sizes", "64KiB,1MiB", "--in-flight", "2", "--transport", "ipc"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]] == ["64KiB", "1MiB"]
+    plan = plans[-1]
+    assert (plan.sizes, plan.in_flight, plan.transport) == ((65536, 2**20), 2, "ipc")
+    assert run(["bench", "large", "--json", "--count", "3"]) == 0
+    assert [row["size"] for row in json.loads(capsys.readouterr().out)["rows"]] == [1 << 16, 1 << 20, 1 << 22, 1 << 24]
+    assert plans[-1].count == 3
+
+
+def test_load(plans: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["bench", "load", "--nodes", "3", "--load", "0.8", "--bulk-mb-s", "50"]) == 0
+    out, err = capsys.readouterr()
+    assert [line.split()[0] for line in out.splitlines()[1:]] == ["quiet", "bulk"]
+    assert "3 nodes keep up with 2,000 calls a second; 80% of that was offered" in err
+    plan = plans[-1]
+    assert (plan.nodes, plan.load, plan.bulk_mb_s, plan.bulk_size) == (3, 0.8, 50.0, 8 * 2**20)
+    assert run(["bench", "load", "--json"]) == 0
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -70,6 +102,10 @@ def test_overload(plans: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
         ("mixed", "--peers", "pigeons"),
         ("mixed", "--duration", "1h"),
         ("mixed", "--join", "127.0.0.1:1"),
+        ("large", "--sizes", "64KiB,"),
+        ("large", "--sizes", "2GiB"),
+        ("load", "--nodes", "1"),
+        ("load", "--load", "2"),
         ("overload", "--work", "1h"),
         ("overload", "--deadline", "1us"),
         ("overload", "--handler", "none"),

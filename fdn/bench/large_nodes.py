@@ -1,0 +1,90 @@
+"""Two fdn nodes in two processes that exchange large bodies, as `fdn bench large` drives them."""
+
+import asyncio
+import sys
+import time
+from typing import Any, Final
+
+from fdn.app import App
+from fdn.bench.nodes import CLUSTER, run_loop
+from fdn.bench.worker import exchange, orders_on_loop, until
+from fdn.node import Node
+from fdn.settings import Settings
+
+__all__ = ("receiver", "sender")
+
+_STILL_S: Final = 2.0
+_LOOK_S: Final = 0.0005
+_TIMEOUT_S: Final = 60.0
+
+
+def receiver(endpoint: str) -> None:
+    """Serve at `endpoint` until there are no more orders."""
+    app = App("bench")
+    received = {"count": 0, "bytes": 0}
+
+    @app.service("bench.put")
+    def put(data: bytes) -> int:
+        received["count"] += 1
+        received["bytes"] += len(data)
+        return len(data)
+
+    @app.service("bench.arrived")
+    async def arrived(expected: int) -> tuple[int, int, float]:
+        """Messages and bytes handled since the start, and when the last of those expected had come."""
+        last, last_at = received["count"], time.monotonic()
+        while received["count"] < expected and time.monotonic() - last_at < _STILL_S:
+            await asyncio.sleep(_LOOK_S)
+            if received["count"] != last:
+                last, last_at = received["count"], time.monotonic()
+        return received["count"], received["bytes"], last_at if received["count"] < expected else time.monotonic()
+
+    async def main() -> None:
+        async with Node(app, settings=Settings(name="receiver", cluster=CLUSTER, bind=endpoint)) as node:
+            await asyncio.to_thread(exchange, {"endpoint": node.endpoint})
+
+    run_loop(main)
+
+
+def sender(endpoint: str, join: str) -> None:
+    """Join the receiver, and send to it as ordered."""
+
+    async def main() -> None:
+        async with Node(settings=Settings(name="sender", cluster=CLUSTER, bind=endpoint, join=(join,))) as node:
+            await orders_on_loop({}, lambda order: _send(node, **order))
+
+    run_loop(main)
+
+
+async def _send(
+    node: Node, order: str, size: int, seconds: float, count: int | None, in_flight: int = 4
+) -> dict[str, Any]:
+    """One round: `cast`, each awaited singly; or `call`, so many under way, each answered with the length."""
+    data, numbers = bytes(size), until(count or sys.maxsize, seconds, 1)
+    before, bytes_before, started_at = await _arrived(node, 0)
+    sent = 0
+
+    async def keep_sending() -> None:
+        nonlocal sent
+        for _ in numbers:  # one source for all: together they send `count`
+            if order == "cast":
+                await node.cast("bench.put", data)
+            else:
+                await node.call("bench.put", data, returns=int, timeout=_TIMEOUT_S)
+            sent += 1
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(1 if order == "cast" else in_flight):
+            group.create_task(keep_sending())
+    number, bytes_, ended_at = await _arrived(node, before + sent)
+    return {
+        "sent": sent,
+        "received": number - before,
+        "bytes": bytes_ - bytes_before,
+        "elapsed_s": ended_at - started_at,
+    }
+
+
+async def _arrived(node: Node, expected: int) -> tuple[int, int, float]:
+    count, bytes_, at = await node.call("bench.arrived", expected, timeout=_TIMEOUT_S)
+    return count, bytes_, at
