@@ -31,9 +31,10 @@ class Limits:
             what waits in our own queue is coalesced, expires and is counted; what waits in libzmq does none of that.
             Measured one way, 100 B, two processes: 8 to 256 carry the same; 64 leaves room for batches of one.
         receive_hwm: The same on the receiving side.
-        answers_hwm: Envelopes (each a ZeroMQ message) that a listener may have under way to one dialler that has no
-            listener of its own. Below the calls that a client has in flight, answers are refused; above, a client that
-            does not read holds that much of our memory.
+        answers_hwm: Batches (each a ZeroMQ message) that a listener may have under way to one dialler that has no
+            listener of its own; one answer each while it is quiet, up to 16 KiB of them when it is busy. Below the
+            calls that a client has in flight, answers are refused; above, a client that does not read holds that much
+            of our memory.
         drain_messages_max: Batches read from one socket in one turn, before other sockets and callbacks have theirs.
         drain_s_max: Seconds that such a turn may take, handlers included.
         heartbeat_interval_s: Seconds between ZMTP pings on an otherwise silent connection.

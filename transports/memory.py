@@ -13,13 +13,14 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from transports.answers import Answers, Outcome
 from transports.channel import Channel
 from transports.endpoint import Endpoint
 from transports.errors import EndpointInUse, EndpointInvalid, TransportClosed
 from transports.intake import Intake
 from transports.limits import Limits
 from transports.outbox import Outbox
-from transports.parcel import Buffer, encode_alone
+from transports.parcel import Buffer
 from transports.transport import Batch, ConnectionEvent, ConnectionStats, EventKind, ListenerStats, OnEvent, Receive
 from transports.wire.envelope import Envelope
 
@@ -91,7 +92,7 @@ class MemoryListener:
         self.transport = transport
         self.links: dict[bytes, MemoryConnection] = {}
         self._under_way: dict[bytes, int] = {}  # batches sent to each source that it has not read
-        self._refused_sends = 0
+        self._answers = Answers(transport.loop, transport.limits, self._write)
         self._gone = False
         self.open = True
         self._endpoint = transport.network.bind(endpoint, self, transport)
@@ -108,17 +109,9 @@ class MemoryListener:
         Raises:
             LocalProtocolError: The envelope cannot be encoded, or does not fit into one frame.
         """
-        limits = self.transport.limits
-        frame, attachments = encode_alone(envelope, limits.frame_bytes_max)
-        link = self.links.get(source)
-        under_way = self._under_way.get(source, 0)
-        if link is None or under_way >= limits.answers_hwm:
-            self._refused_sends += 1
-            self._gone = link is None
-            return False
-        self._under_way[source] = under_way + 1
-        link.post(link.on_frame, frame, _copied(attachments))
-        return True
+        outcome = self._answers.send(source, envelope)
+        self._gone = outcome is Outcome.GONE
+        return outcome is Outcome.SENT
 
     @property
     def gone(self) -> bool:
@@ -134,13 +127,14 @@ class MemoryListener:
             bytes_received=intake.bytes,
             malformed=intake.malformed,
             oversized=intake.oversized,
-            refused_sends=self._refused_sends,
+            refused_sends=self._answers.refused,
         )
 
     def close(self) -> None:
         """See `Listener.close`."""
         if not self.open:
             return
+        self._answers.close()
         network = self.transport.network
         with network.lock:
             self.open = False
@@ -149,6 +143,17 @@ class MemoryListener:
         self.transport.listeners.discard(self)
         for link in links.values():
             link.post(link.on_cable)
+
+    def _write(self, source: bytes, frame: bytes, attachments: Sequence[Buffer]) -> Outcome:
+        link = self.links.get(source)
+        under_way = self._under_way.get(source, 0)
+        if link is None:
+            return Outcome.GONE
+        if under_way >= self.transport.limits.answers_hwm:
+            return Outcome.FULL
+        self._under_way[source] = under_way + 1
+        link.post(link.on_frame, frame, _copied(attachments))
+        return Outcome.SENT
 
     def post(self, callback: Callable[..., None], *arguments: Any) -> None:
         """Run a callback on this listener's loop."""

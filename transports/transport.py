@@ -123,11 +123,12 @@ class Listener(Protocol):
         """Send one envelope back on the connection `source`. Never waits.
 
         Only for handshake answers and for clients, which have no listener of their own. The attachments of a `Parcel`
-        go as frames; whether the peer understands them is the caller's to know.
+        go as frames; whether the peer understands them is the caller's to know. The first of an idle period leaves at
+        once, those that follow within the same pass of the loop with it, in order (`transports.answers`).
 
         Returns:
             False when the peer is gone or its queue is full; the envelope is then counted and dropped. `gone` says
-            which.
+            which. True when it was accepted: it leaves unless the peer goes first.
         """
 
     @property

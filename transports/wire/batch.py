@@ -12,13 +12,23 @@ import msgspec
 from transports.errors import LocalProtocolError, MalformedBatch, UnknownWireVersion
 from transports.wire.envelope import NIL, Envelope
 
-__all__ = ("META_BYTES_MAX", "TO_LENGTH_MAX", "WIRE_VERSION", "decode_batch", "encode_batch")
+__all__ = (
+    "META_BYTES_MAX",
+    "TO_LENGTH_MAX",
+    "WIRE_VERSION",
+    "decode_batch",
+    "encode_batch",
+    "encode_envelope",
+    "join_batch",
+)
 
 WIRE_VERSION = 1
 TO_LENGTH_MAX = 1024  # characters
 META_BYTES_MAX = 64 * 1024
 _META_KEYS_MAX = 64
 
+_FIXARRAY = 0x90
+_ARRAY16 = b"\xdc"
 _ARRAY32 = 0xDD  # would announce more than 65 535 envelopes, which no batch may hold
 
 # A few bytes of MessagePack can become a thousand times as much in Python objects (an array of empty arrays). Frames
@@ -68,12 +78,23 @@ def encode_batch(envelopes: Sequence[Envelope]) -> bytes:
     Raises:
         LocalProtocolError: An envelope holds something that MessagePack or the wire cannot; none is encoded.
     """
-    try:
-        return _VERSION + _encoder.encode(envelopes)
-    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
-        raise LocalProtocolError(
-            f"cannot encode an envelope: {error}; give bytes, None or msgspec.Raw as body"
-        ) from error
+    return _VERSION + _encoded(envelopes)
+
+
+def encode_envelope(envelope: Envelope) -> bytes:
+    """Encode one envelope, to be joined with others.
+
+    Raises:
+        LocalProtocolError: It holds something that MessagePack or the wire cannot.
+    """
+    return _encoded(envelope)
+
+
+def join_batch(packed: Sequence[bytes]) -> bytes:
+    """A batch frame of envelopes that are encoded already: at least one, at most 65 535."""
+    count = len(packed)
+    header = bytes((_FIXARRAY | count,)) if count < 16 else _ARRAY16 + count.to_bytes(2)
+    return b"".join((_VERSION, header, *packed))
 
 
 def decode_batch(frame: bytes | memoryview) -> tuple[list[Envelope], int]:
@@ -109,6 +130,15 @@ def decode_batch(frame: bytes | memoryview) -> tuple[list[Envelope], int]:
             return envelopes, 0
         raise MalformedBatch("it holds no envelope", size)
     return _decode_singly(batch, size)
+
+
+def _encoded(value: Envelope | Sequence[Envelope]) -> bytes:
+    try:
+        return _encoder.encode(value)
+    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
+        raise LocalProtocolError(
+            f"cannot encode an envelope: {error}; give bytes, None or msgspec.Raw as body"
+        ) from error
 
 
 def _decode_singly(batch: bytes | memoryview, size: int) -> tuple[list[Envelope], int]:

@@ -5,16 +5,17 @@ import errno
 import os
 import socket as sockets
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import zmq
 
+from transports.answers import Answers, Outcome
 from transports.channel import Channel
 from transports.endpoint import Endpoint
 from transports.errors import EndpointInUse, EndpointInvalid
 from transports.intake import Intake
 from transports.limits import Limits
-from transports.parcel import encode_alone
+from transports.parcel import Buffer
 from transports.transport import ListenerStats, Receive
 from transports.wire.envelope import Envelope
 from transports.zmq.reactor import Pump, Reactor
@@ -47,7 +48,6 @@ class ZmqListener:
             _check_path(endpoint)
         self._limits = limits
         self._on_closed = on_closed
-        self._refused_sends = 0
         self._gone = False
         self._open = True
         self._socket = make_socket(context, zmq.ROUTER, channel, endpoint, limits)
@@ -64,6 +64,7 @@ class ZmqListener:
             raise EndpointInvalid(str(endpoint), reason) from error
         self._endpoint = self._socket.get_string(zmq.LAST_ENDPOINT).rstrip("\0")
         self._intake = Intake(self._endpoint, receive, limits, channel.carries_payloads)
+        self._answers = Answers(reactor.loop, limits, self._write)
         self._pump = Pump(reactor, self._socket, channel, self._read)
 
     @property
@@ -77,26 +78,9 @@ class ZmqListener:
         Raises:
             LocalProtocolError: The envelope cannot be encoded, or does not fit into one frame.
         """
-        frame, attachments = encode_alone(envelope, self._limits.frame_bytes_max)
-        if not self._open:
-            self._gone = True
-            return False
-        try:
-            # Whether the peer is there and has room is decided at the first part; the second cannot fail.
-            self._socket.send(source, zmq.NOBLOCK | zmq.SNDMORE)
-            if attachments:
-                send_message(self._socket, frame, attachments)
-            else:
-                self._socket.send(frame, zmq.NOBLOCK)
-        except zmq.ZMQError as error:
-            if error.errno not in (errno.EAGAIN, errno.EHOSTUNREACH):
-                raise
-            self._refused_sends += 1
-            self._gone = error.errno == errno.EHOSTUNREACH
-            return False
-        finally:
-            self._pump.writable_after_send()
-        return True
+        outcome = self._answers.send(source, envelope) if self._open else Outcome.GONE
+        self._gone = outcome is Outcome.GONE
+        return outcome is Outcome.SENT
 
     @property
     def gone(self) -> bool:
@@ -112,18 +96,35 @@ class ZmqListener:
             bytes_received=intake.bytes,
             malformed=intake.malformed,
             oversized=intake.oversized,
-            refused_sends=self._refused_sends,
+            refused_sends=self._answers.refused,
         )
 
     def close(self) -> None:
         """See `Listener.close`. When it returns, the port is free."""
         if not self._open:
             return
+        self._answers.close()
         self._open = False
         self._pump.close()
         self._unbind()
         self._socket.close(0)
         self._on_closed(self)
+
+    def _write(self, source: bytes, frame: bytes, attachments: Sequence[Buffer]) -> Outcome:
+        try:
+            # Whether the peer is there and has room is decided at the first part; the second cannot fail.
+            self._socket.send(source, zmq.NOBLOCK | zmq.SNDMORE)
+            if attachments:
+                send_message(self._socket, frame, attachments)
+            else:
+                self._socket.send(frame, zmq.NOBLOCK)
+        except zmq.ZMQError as error:
+            if error.errno not in (errno.EAGAIN, errno.EHOSTUNREACH):
+                raise
+            return Outcome.GONE if error.errno == errno.EHOSTUNREACH else Outcome.FULL
+        finally:
+            self._pump.writable_after_send()
+        return Outcome.SENT
 
     def _read(self) -> None:
         try:

@@ -10,8 +10,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from transports.errors import LocalProtocolError, MalformedBatch, RemoteProtocolError, UnknownWireVersion
-from transports.wire.batch import META_BYTES_MAX, TO_LENGTH_MAX, decode_batch, encode_batch
-from transports.wire.envelope import NIL, Envelope
+from transports.wire.batch import (
+    META_BYTES_MAX,
+    TO_LENGTH_MAX,
+    decode_batch,
+    encode_batch,
+    encode_envelope,
+    join_batch,
+)
+from transports.wire.envelope import NIL, Envelope, Kind
 
 KIB = 1024
 GOOD = [11, "a.b", 1, 0, None, None]
@@ -212,3 +219,14 @@ def test_a_deadline_beyond_what_the_wire_can_say_is_malformed():
         frame = b"\x01" + msgspec.msgpack.encode([[5, "a.b", 1, deadline_ms], [5, "a.b", 2]])
         envelopes, malformed = decode_batch(frame)
         assert (len(envelopes), malformed) == (1 + good, 1 - good)
+
+
+@pytest.mark.parametrize("count", [1, 15, 16, 70, 400])
+def test_envelopes_that_were_encoded_singly_make_the_same_batch(count: int):
+    envelopes = [Envelope(Kind.ITEM, "x", number, 0, None, b"body") for number in range(count)]
+    assert join_batch([encode_envelope(envelope) for envelope in envelopes]) == encode_batch(envelopes)
+
+
+def test_one_that_cannot_be_encoded_says_so():
+    with pytest.raises(LocalProtocolError, match="give bytes"):
+        encode_envelope(Envelope(Kind.ITEM, "x", 1, 0, {1: object()}))
