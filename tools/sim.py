@@ -1,21 +1,28 @@
-"""`sim`: plays a scenario of `fdn.sim` with many seeds; of one that fails it says how to see it again."""
+"""`sim`: plays a scenario of `fdn.sim` with many seeds; of one that fails it says how to see it again.
+
+Or it makes a study: measures what a paper measured, and prints the figures of both.
+"""
 
 import argparse
 import json
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from fdn.sim import Run, Scenario, run
-from fdn.sim.scenarios import SCENARIOS
+from fdn.sim.scenarios import SCENARIOS, STUDIES
+from fdn.sim.study import Study, StudyRequest
 
 __all__ = ("play",)
 
 
 def play(arguments: Sequence[str]) -> int:
     """Play, and return 1 if a seed failed."""
-    options = _parse(arguments, SCENARIOS)
+    options = _parse(arguments)
+    if options.scenario in STUDIES:
+        return _study(STUDIES[options.scenario], options)
     scenario = SCENARIOS[options.scenario]
     failed = 0
     runs = []
@@ -33,20 +40,62 @@ def play(arguments: Sequence[str]) -> int:
     return 1 if failed else 0
 
 
-def _parse(arguments: Sequence[str], scenarios: Mapping[str, Scenario]) -> argparse.Namespace:
-    width = max(map(len, scenarios))
-    listing = "\n".join(f"  {name:<{width}}  {it.summary} ({it.nodes} nodes)" for name, it in scenarios.items())
+def _study(study: Study, options: argparse.Namespace) -> int:
+    live = sys.stderr.isatty()
+
+    def progress(text: str) -> None:
+        if live:
+            print(f"\r\x1b[K{study.name}: {text}", end="", file=sys.stderr, flush=True)
+
+    request = StudyRequest(
+        nodes=options.nodes or study.nodes,
+        seed=options.seed,
+        messages=options.messages or study.messages,
+        cycles=options.cycles or study.cycles,
+        edges=options.edges,
+        progress=progress,
+    )
+    result = {
+        "study": study.name,
+        "simulated": True,
+        "nodes": request.nodes,
+        "seed": request.seed,
+        "messages": request.messages,
+        "cycles": request.cycles,
+        **study.measure(request),
+    }
+    if live:
+        print("\r\x1b[K", end="", file=sys.stderr)
+    if options.json:
+        print(json.dumps(result, indent=2))
+    else:
+        head = f"{study.name}, simulated: {request.nodes:,} nodes, seed {request.seed}, {request.cycles} cycles"
+        print("\n".join((head, *study.table(result))))
+    return 0
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    width = max(map(len, (*SCENARIOS, *STUDIES)))
+    every: tuple[Mapping[str, Scenario | Study], ...] = (SCENARIOS, STUDIES)
+    scenarios, studies = (
+        "\n".join(f"  {name:<{width}}  {it.summary} ({it.nodes} nodes)" for name, it in them.items()) for them in every
+    )
     parser = argparse.ArgumentParser(
         prog="python3 -m tools sim",
-        description=f"All of it in virtual time.\n\nscenarios:\n{listing}",
+        description=f"All of it in virtual time.\n\nscenarios, for many seeds:\n{scenarios}\n\nstudies:\n{studies}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("scenario", choices=[*scenarios], metavar="SCENARIO")
+    parser.add_argument("scenario", choices=[*SCENARIOS, *STUDIES], metavar="SCENARIO")
     parser.add_argument("--seeds", type=_positive, default=None, metavar="N", help="how many seeds (10)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="the first of them; alone: only this one (0)")
     parser.add_argument("--nodes", type=_positive, default=None, metavar="N", help="how many processes")
     parser.add_argument(
         "--faults", type=_places, default=None, metavar="I,J", help="of the seed's schedule only these, or `none`"
+    )
+    parser.add_argument("--messages", type=_positive, default=None, metavar="N", help="of a study: broadcasts a figure")
+    parser.add_argument("--cycles", type=_positive, default=None, metavar="N", help="of a study: cycles beforehand")
+    parser.add_argument(
+        "--edges", type=Path, default=None, metavar="FILE", help="of hyparview: links and hops, as JSON lines"
     )
     parser.add_argument("--keep-going", action="store_true", help="play the other seeds, too, when one has failed")
     parser.add_argument("--json", action="store_true", help="a summary for programs instead of the table")

@@ -14,6 +14,7 @@ from fdn.sim.network import DialOutcome, Network, NetworkStats, Path, Rule
 from fdn.sim.process import Core, CoreProgram, Process, Program
 from fdn.sim.report import Failure, Figures, Run, Scenario, Violation, run, run_seeds
 from fdn.sim.simulation import Simulation
+from fdn.sim.study import Study, StudyRequest
 from fdn.sim.world import World
 
 __all__ = (
@@ -52,6 +53,8 @@ __all__ = (
     "Run",
     "Scenario",
     "Simulation",
+    "Study",
+    "StudyRequest",
     "Uniform",
     "Verdict",
     "Violation",

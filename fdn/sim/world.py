@@ -10,6 +10,7 @@ of them are kept for the report of a run that failed.
 """
 
 import collections
+import copy
 import hashlib
 import heapq
 import random
@@ -100,6 +101,12 @@ class World:
     def always(self, check: Callable[[], object]) -> None:
         """Have an invariant checked after everything that happens; it raises when it is broken."""
         self._checks.append(check)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "World":
+        other = memo[id(self)] = object.__new__(World)
+        for name, value in vars(self).items():
+            setattr(other, name, value.copy() if name == "_hash" else copy.deepcopy(value, memo))
+        return other
 
     def note(self, what: str, *facts: Any) -> None:
         """Write down what happened.

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from fdn.sim import Crash, Scenario, Violation
+from fdn.sim import Crash, Scenario, Study, Violation
 from tools import sim
 
 
@@ -50,6 +50,20 @@ def test_the_replay_fails_alike_and_without_its_fault_it_goes_well(capsys):
     assert sim.play(["odd", "--seed", "2", "--faults", "1"]) == 1
     assert sim.play(["odd", "--seed", "2", "--faults", "none"]) == 0
     assert "two is odd" in capsys.readouterr().err
+
+
+def test_a_study_says_that_it_is_simulated(capsys, monkeypatch):
+    study = Study(
+        name="size", summary="?", nodes=5, messages=2, cycles=3,
+        measure=lambda it: {"figure": it.nodes * it.messages}, table=lambda it: [f"figure {it['figure']}"],
+    )  # fmt: skip
+    monkeypatch.setattr(sim, "STUDIES", {"size": study})
+    assert sim.play(["size", "--nodes", "7"]) == 0
+    assert capsys.readouterr().out == "size, simulated: 7 nodes, seed 0, 3 cycles\nfigure 14\n"
+    assert sim.play(["size", "--seed", "4", "--messages", "1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "study": "size", "simulated": True, "nodes": 5, "seed": 4, "messages": 1, "cycles": 3, "figure": 5,
+    }  # fmt: skip
 
 
 def test_other_seeds_are_played_too_if_wanted(capsys):

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.unit.topologies.overlay_network import Network, claim_of, components, is_server, pin
+from fdn.sim.graphs import components
+from fdn.sim.overlay_network import OverlayNetwork, claim_of, is_server, pin
 from topologies.client_server import ClientServer, ClientServerSettings
 from topologies.full_mesh import FullMesh
 from topologies.hyparview import HyParView, HyParViewSettings, Peer
@@ -52,11 +53,11 @@ def neighbours_max(make: Make, count: int) -> int:
 
 
 @pytest.fixture(params=[1, 2, 3], ids="seed{}".format)
-def network(request: pytest.FixtureRequest, make: Make) -> Network:
-    return Network(request.param, make, latency=(0.001, 0.01))
+def network(request: pytest.FixtureRequest, make: Make) -> OverlayNetwork:
+    return OverlayNetwork(request.param, make, latency=(0.001, 0.01))
 
 
-def members(network: Network, count: int, pause_s: float) -> list[NodeId]:
+def members(network: OverlayNetwork, count: int, pause_s: float) -> list[NodeId]:
     for index in range(count):
         network.start_member(f"n{index}")
         network.run(pause_s)
@@ -66,14 +67,16 @@ def members(network: Network, count: int, pause_s: float) -> list[NodeId]:
 
 @pytest.mark.parametrize("pause_s", [0.1, 0.0], ids=["one-by-one", "at-once"])
 @pytest.mark.parametrize("count", [2, 3, 7, 40])
-def test_all_are_connected_after_joining_and_views_are_symmetric(network: Network, make: Make, count: int, pause_s):
+def test_all_are_connected_after_joining_and_views_are_symmetric(
+    network: OverlayNetwork, make: Make, count: int, pause_s
+):
     members(network, count, pause_s)
     assert components(network.graph()) == [count]
     assert network.asymmetric() == []
     assert max(map(len, network.graph().values())) <= neighbours_max(make, count)
 
 
-def test_links_are_held_to_neighbours_and_to_nobody_else(network: Network):
+def test_links_are_held_to_neighbours_and_to_nobody_else(network: OverlayNetwork):
     members(network, 30, 0.0)
     for host in network.living():
         assert host.links.keys() == host.overlay.neighbours()
@@ -81,7 +84,7 @@ def test_links_are_held_to_neighbours_and_to_nobody_else(network: Network):
 
 
 @pytest.mark.parametrize("share", [0.3, 0.6])
-def test_who_survives_is_connected_again(network: Network, make: Make, share: float):
+def test_who_survives_is_connected_again(network: OverlayNetwork, make: Make, share: float):
     nodes = members(network, 40, 0.0)
     dead = network.rng.sample(nodes, int(share * 40))
     network.kill(dead, notice=True)
@@ -96,7 +99,7 @@ def test_who_survives_is_connected_again(network: Network, make: Make, share: fl
 
 
 @pytest.mark.parametrize("status", [Status.DEAD, Status.LEFT])
-def test_who_is_gone_is_no_neighbour_from_that_moment(network: Network, status: Status):
+def test_who_is_gone_is_no_neighbour_from_that_moment(network: OverlayNetwork, status: Status):
     nodes = members(network, 10, 0.0)
     network.kill([nodes[3]])
     network.bury([nodes[3]], status)
@@ -104,7 +107,7 @@ def test_who_is_gone_is_no_neighbour_from_that_moment(network: Network, status: 
     assert all(nodes[3] not in host.links for host in network.living())
 
 
-def test_who_comes_back_elsewhere_is_one_neighbour_not_two(network: Network):
+def test_who_comes_back_elsewhere_is_one_neighbour_not_two(network: OverlayNetwork):
     nodes = members(network, 10, 0.0)
     network.kill([nodes[3]], notice=True)
     network.run(1.0)
@@ -115,7 +118,7 @@ def test_who_comes_back_elsewhere_is_one_neighbour_not_two(network: Network):
     assert network.asymmetric() == []
 
 
-def test_a_restart_that_nobody_noticed_is_noticed_when_membership_tells(network: Network):
+def test_a_restart_that_nobody_noticed_is_noticed_when_membership_tells(network: OverlayNetwork):
     nodes = members(network, 10, 0.0)
     network.kill([nodes[3]])
     others = network.living()
@@ -127,7 +130,7 @@ def test_a_restart_that_nobody_noticed_is_noticed_when_membership_tells(network:
     assert network.asymmetric() == []
 
 
-def test_pinned_peers_have_direct_links_beside_those_that_the_overlay_chose(network: Network, make: Make):
+def test_pinned_peers_have_direct_links_beside_those_that_the_overlay_chose(network: OverlayNetwork, make: Make):
     nodes = members(network, 30, 0.0)
     pinned = nodes[:8]
     pin(network, pinned)
@@ -154,7 +157,7 @@ def test_news_of_strangers_and_messages_of_other_overlays_change_nothing(make: M
     assert overlay.next_deadline() is None
 
 
-def test_what_is_due_is_done_by_one_tick(network: Network):
+def test_what_is_due_is_done_by_one_tick(network: OverlayNetwork):
     members(network, 20, 0.0)
     for host in network.living():
         due = host.overlay.next_deadline()
@@ -166,7 +169,7 @@ def test_what_is_due_is_done_by_one_tick(network: Network):
 
 def test_a_seed_replays_a_run_exactly(make: Make):
     def run() -> list[tuple[float, str]]:
-        network = Network(7, make, latency=(0.001, 0.01))
+        network = OverlayNetwork(7, make, latency=(0.001, 0.01))
         trace: list[tuple[float, str]] = []
         network.on_neighbours = lambda host, before, after: trace.append((network.now, f"{host.id} {sorted(after)}"))
         members(network, 20, 0.0)

@@ -1,4 +1,4 @@
-from fdn.sim.scenarios import SCENARIOS
+from fdn.sim.scenarios import SCENARIOS, STUDIES
 
 
 def test_each_is_found_by_its_name():
@@ -7,3 +7,7 @@ def test_each_is_found_by_its_name():
         assert scenario.name == name
         assert scenario.summary
         assert scenario.nodes > 1
+    for name, study in STUDIES.items():
+        assert study.name == name
+        assert study.summary
+        assert study.nodes > 1

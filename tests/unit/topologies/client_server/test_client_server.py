@@ -4,7 +4,7 @@ import statistics
 import msgspec
 import pytest
 
-from tests.unit.topologies.overlay_network import Network, claim_of, is_server
+from fdn.sim.overlay_network import OverlayNetwork, claim_of, is_server
 from topologies.client_server import ClientServer, ClientServerSettings
 from topologies.client_server.messages import Attach, Attached, Detach, Detached, Refused
 from topologies.identity import NodeId
@@ -20,7 +20,7 @@ def make(settings):
 
 
 def network_of(count, settings=None, seed=5):
-    network = Network(seed, make(settings or ClientServerSettings()), latency=(0.001, 0.01))
+    network = OverlayNetwork(seed, make(settings or ClientServerSettings()), latency=(0.001, 0.01))
     for index in range(count):
         network.start_member(f"n{index}")
     network.run(40.0)

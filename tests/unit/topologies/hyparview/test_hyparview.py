@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.topologies.overlay_network import claim_of, peer_of
+from fdn.sim.overlay_network import claim_of, peer_of
 from topologies.hyparview import HyParView, HyParViewSettings, Peer
 from topologies.hyparview.messages import (
     Accept,

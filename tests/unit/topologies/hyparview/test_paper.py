@@ -10,7 +10,8 @@ from collections import Counter
 
 import pytest
 
-from tests.unit.topologies.overlay_network import Network, clustering, components, path_length
+from fdn.sim.graphs import clustering, components, path_length
+from fdn.sim.overlay_network import OverlayNetwork
 from topologies.hyparview import HyParView, HyParViewSettings
 from topologies.identity import NodeId
 
@@ -18,9 +19,9 @@ COUNT = 300
 CYCLES = 20
 
 
-def grown(count: int, seed: int, cycles: int = CYCLES) -> Network:
+def grown(count: int, seed: int, cycles: int = CYCLES) -> OverlayNetwork:
     """Nodes that joined one by one through the first, and some cycles of shuffling (section 5.1)."""
-    network = Network(seed, settings=HyParViewSettings(mix_interval_s=float("inf")))
+    network = OverlayNetwork(seed, settings=HyParViewSettings(mix_interval_s=float("inf")))
     network.start("n0")
     for index in range(1, count):
         network.start(f"n{index}", ["n0"])
@@ -31,11 +32,11 @@ def grown(count: int, seed: int, cycles: int = CYCLES) -> Network:
 
 
 @pytest.fixture(scope="module")
-def overlay() -> Network:
+def overlay() -> OverlayNetwork:
     return grown(COUNT, seed=7)
 
 
-def test_the_overlay_is_a_random_graph(overlay: Network):
+def test_the_overlay_is_a_random_graph(overlay: OverlayNetwork):
     """Table 1: low clustering, short paths. Figure 5: nearly all nodes have in-degree 5."""
     graph = overlay.graph()
     assert components(graph) == [COUNT]
@@ -47,7 +48,7 @@ def test_the_overlay_is_a_random_graph(overlay: Network):
     assert degrees[5] > 0.97 * COUNT
 
 
-def test_a_flood_reaches_everybody_within_few_hops(overlay: Network):
+def test_a_flood_reaches_everybody_within_few_hops(overlay: OverlayNetwork):
     """Table 1: the highest hop is a little above the average path."""
     graph = overlay.graph()
     highest = []
@@ -59,7 +60,7 @@ def test_a_flood_reaches_everybody_within_few_hops(overlay: Network):
     assert statistics.mean(highest) < 7.0
 
 
-def test_passive_views_are_full_and_hold_others_than_neighbours(overlay: Network):
+def test_passive_views_are_full_and_hold_others_than_neighbours(overlay: OverlayNetwork):
     for host in overlay.living():
         assert isinstance(host.overlay, HyParView)
         passive = host.overlay.passive_view()
@@ -113,7 +114,7 @@ def test_reliability_is_what_it_was_after_two_cycles(share: float):
 
 
 def test_many_nodes_that_start_at_one_instant_are_one_overlay():
-    network = Network(3, latency=(0.0005, 0.02))
+    network = OverlayNetwork(3, latency=(0.0005, 0.02))
     network.start("n0")
     for index in range(1, COUNT):
         network.start(f"n{index}", ["n0"])
@@ -123,7 +124,7 @@ def test_many_nodes_that_start_at_one_instant_are_one_overlay():
     assert worst < 20 * COUNT  # the first node is not drowned by the rest
 
 
-def test_a_bare_overlay_takes_less_than_four_kilobytes_a_node(overlay: Network):
+def test_a_bare_overlay_takes_less_than_four_kilobytes_a_node(overlay: OverlayNetwork):
     """What a node holds for itself; peers, their endpoints and the source of chance are shared in a simulator."""
     sizes = [held_bytes(host.overlay) for host in random.Random(1).sample(overlay.living(), 20)]
     assert statistics.mean(sizes) < 4096

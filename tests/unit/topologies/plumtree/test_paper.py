@@ -4,8 +4,8 @@ import statistics
 
 import pytest
 
-from tests.unit.topologies.broadcast_network import BroadcastNetwork
-from tests.unit.topologies.overlay_network import Network
+from fdn.sim.broadcast_network import BroadcastNetwork
+from fdn.sim.overlay_network import OverlayNetwork
 from topologies.hyparview import HyParViewSettings
 from topologies.identity import NodeId
 from topologies.plumtree import Broadcast, MessageId, PlumtreeSettings
@@ -16,7 +16,7 @@ N1 = NodeId("n1")
 
 def grown(seed: int, **changes: float) -> BroadcastNetwork:
     """The paper announces at once."""
-    network = Network(seed, settings=HyParViewSettings(mix_interval_s=float("inf")))
+    network = OverlayNetwork(seed, settings=HyParViewSettings(mix_interval_s=float("inf")))
     network.start("n0")
     for index in range(1, COUNT):
         network.start(f"n{index}", ["n0"])

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from tests.unit.topologies.overlay_network import Host, Network
+from fdn.sim.overlay_network import Host, OverlayNetwork
 from topologies.identity import NodeId
 from topologies.plumtree import (
     Broadcast,
@@ -19,17 +19,31 @@ from topologies.plumtree import (
 )
 from topologies.swim import Tick
 
+__all__ = ("BroadcastNetwork",)
+
 
 class BroadcastNetwork:
-    """A Plumtree for each host of a network."""
+    """A Plumtree for each host of a network.
 
-    def __init__(self, network: Network, settings: PlumtreeSettings) -> None:
+    Args:
+        network: With its hosts.
+        settings: Of all.
+
+    Attributes:
+        trees: By host.
+        hops: Of each broadcast, who delivered it after how many hops.
+        missed: Which host missed what.
+        twice: Deliveries that were not the first.
+        sent: Messages by kind; clear it at will.
+    """
+
+    def __init__(self, network: OverlayNetwork, settings: PlumtreeSettings) -> None:
         self.network = network
         self.trees: dict[NodeId, Plumtree] = {}
-        self.hops: dict[MessageId, dict[NodeId, int]] = {}  # who delivered what, after how many hops
+        self.hops: dict[MessageId, dict[NodeId, int]] = {}
         self.missed: list[tuple[NodeId, Missed]] = []
         self.twice = 0
-        self.sent: Counter[str] = Counter()  # messages by kind
+        self.sent: Counter[str] = Counter()
         self._settings = settings
         self._due: dict[NodeId, float] = {}
         network.on_neighbours = self._on_neighbours
@@ -37,6 +51,7 @@ class BroadcastNetwork:
             self.adopt(host)
 
     def adopt(self, host: Host) -> None:
+        """Let a host that has started take part."""
         self.trees[host.id] = Plumtree(host.id, host.generation, self._settings)
         host.inbox = lambda sender, message: self.feed(host, PlumtreeReceived(sender, message[0]))
         for peer in sorted(host.overlay.neighbours()):
@@ -50,6 +65,7 @@ class BroadcastNetwork:
         return next(reversed(self.hops))
 
     def feed(self, host: Host, input: PlumtreeInput) -> None:
+        """Hand a host's Plumtree one input and carry out what it returns."""
         if not host.up:
             return
         tree = self.trees[host.id]
@@ -65,6 +81,7 @@ class BroadcastNetwork:
         self._set_timer(host)
 
     def reliability(self, id: MessageId) -> float:
+        """Which share of those who live have delivered it."""
         living = self.network.living()
         return sum(host.id in self.hops[id] for host in living) / len(living)
 

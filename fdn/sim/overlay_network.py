@@ -1,13 +1,18 @@
-"""Overlays on a virtual clock: links that are dialled, lose what is in flight when they close, and fail when used."""
+"""Bare overlays on a virtual clock: links that are dialled, lose what is in flight when they close, and fail when used.
 
-import heapq
-import itertools
+Only the overlay's core runs on each node, which is what the papers measure, and ten thousand of them fit into one
+process. Membership is what `tell`, `bury` and `start_member` say it is. Whole members are in `fdn.sim.membership`.
+"""
+
+import copy
+import dataclasses
+import math
 import random
-from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any, Final
 
+from fdn.sim.graphs import Graph
+from fdn.sim.world import World
 from topologies.hyparview import HyParView, HyParViewSettings, Peer
 from topologies.identity import NodeId
 from topologies.overlay import (
@@ -23,10 +28,13 @@ from topologies.overlay import (
 )
 from topologies.swim import Claim, MemberChanged, Status, Tick
 
-REDIAL_S = 0.5
+__all__ = ("Flood", "Host", "Link", "OverlayNetwork", "claim_of", "is_server", "peer_of", "pin")
+
+_REDIAL_S: Final = 0.5
 
 
 def claim_of(node: str, status: Status = Status.ALIVE, generation: int = 1, reason: str = "") -> Claim:
+    """What membership says of a node."""
     endpoints = {"gossip": f"tcp://{node}:{generation}"}
     tags = {"server": ""} if is_server(node) else {}
     return Claim(NodeId(node), (generation, 0), status, node, endpoints, tags, NodeId(node), reason)
@@ -38,6 +46,7 @@ def is_server(node: str) -> bool:
 
 
 def peer_of(node: str, generation: int = 1) -> Peer:
+    """A node as it stands in the views of HyParView."""
     claim = claim_of(node, generation=generation)
     return Peer(claim.subject, claim.incarnation, claim.endpoints)
 
@@ -70,19 +79,32 @@ class Host:
         self.sent = 0
 
 
-@dataclass
+@dataclasses.dataclass(slots=True)
 class Flood:
     """One message on its way through all active views."""
 
-    hops: dict[NodeId, int] = field(default_factory=dict)
+    hops: dict[NodeId, int] = dataclasses.field(default_factory=dict)
 
 
-class Network:
+class OverlayNetwork:
     """Hosts, links between them, and a clock.
 
     Args:
+        seed: Of all chance.
         make: Makes the overlay of a node.
-        latency: Of one message, uniformly drawn; a constant if both are equal.
+        settings: Of HyParView, which is made if `make` is None.
+        latency: Of one message in seconds, uniformly drawn; a constant if both are equal.
+        own_rng: Each node has a generator of its own, as in production; else all share one, which saves memory.
+
+    Attributes:
+        world: Time and chance.
+        hosts: By id, dead ones included.
+        cut: Whether nothing gets from one node to another.
+        drop: Whether the network loses this message.
+        is_frozen: No node hears of links that are lost, so that none repairs anything.
+        messages: Of overlays, by all hosts.
+        app_lost: Messages of applications on links that were closed or absent while both ends lived.
+        on_neighbours: Told of every change of a host's neighbours, with those before and after.
     """
 
     def __init__(
@@ -94,23 +116,36 @@ class Network:
         latency: tuple[float, float] = (0.0001, 0.0001),
         own_rng: bool = False,
     ) -> None:
-        self.rng = random.Random(seed)
+        self.world = World(seed)
+        self.rng = self.world.rng("overlays")
         chosen = settings or HyParViewSettings()
         self.make = make or (lambda me, rng: HyParView(me, chosen, rng))
         self.latency = latency
         self.own_rng = own_rng
-        self.now = 1000.0
         self.hosts: dict[NodeId, Host] = {}
         self.cut: Callable[[NodeId, NodeId], bool] | None = None
         self.drop: Callable[[NodeId, NodeId, Any], bool] | None = None  # messages that the network loses
         self.messages = 0  # of overlays, all hosts
         self.app_lost = 0  # of applications, on links that were closed or absent while both ends lived
         self.on_neighbours: Callable[[Host, frozenset[NodeId], frozenset[NodeId]], None] | None = None
-        self._events: list[tuple[float, int, bool, Callable[..., None], tuple[Any, ...]]] = []
-        self._order = itertools.count()
-        self._in_flight = 0  # events other than timers
+        self.is_frozen = False
+        self._in_flight = 0  # what is under way, timers excluded
 
-    # -- what tests do
+    @property
+    def now(self) -> float:
+        return self.world.now
+
+    def copy(self) -> "OverlayNetwork":
+        """The same once more, to try out another future.
+
+        Raises:
+            ValueError: Somebody watches its neighbours, and would watch one of the two only.
+        """
+        if self.on_neighbours is not None:
+            raise ValueError("on_neighbours is set; copy a network before anybody watches it")
+        return copy.deepcopy(self)
+
+    # -- what happens
 
     def start(self, name: str, contacts: Sequence[str] = (), generation: int = 1) -> Host:
         """A new node, which is told of its contacts and joins through one of them."""
@@ -154,23 +189,18 @@ class Network:
             for host in self.living():
                 for peer, link in host.links.items():
                     if peer in dead and link.open:
-                        self.at(self._delay(), self._lost, host, peer, link, "closed")
+                        self._after(self._delay(), self._lost, host, peer, link, "closed")
 
     def living(self) -> list[Host]:
         return [host for host in self.hosts.values() if host.up]
 
     def run(self, seconds: float) -> None:
         """Let time pass."""
-        until = self.now + seconds
-        events = self._events
-        while events and events[0][0] <= until:
-            self._step()
-        self.now = until
+        self.world.run(seconds)
 
     def settle(self) -> None:
         """Run until nothing is under way but timers."""
-        while self._in_flight:
-            self._step()
+        self.world.run(math.inf, lambda: not self._in_flight)
 
     def flood(self, origin: NodeId) -> Flood:
         """Start a broadcast; `settle` or `run` carries it."""
@@ -187,6 +217,7 @@ class Network:
             self._enqueue(host, peer, link, payload)
 
     def feed(self, host: Host, input: OverlayInput) -> None:
+        """Hand a host's overlay one input and carry out what it returns."""
         if not host.up:
             return
         overlay = host.overlay
@@ -198,17 +229,17 @@ class Network:
             if after != before:
                 self.on_neighbours(host, before, after)
 
-    def at(self, delay: float, act: Callable[..., None], *args: Any) -> None:
+    def _after(self, delay: float, act: Callable[..., None], *args: Any) -> None:
         self._in_flight += 1
-        heapq.heappush(self._events, (self.now + delay, next(self._order), True, act, args))
+        self.world.after(delay, self._do, act, args)
 
     def timer(self, at: float, act: Callable[..., None], *args: Any) -> None:
         """As `at`, at a point in time; `settle` does not wait for it."""
-        heapq.heappush(self._events, (max(at, self.now), next(self._order), False, act, args))
+        self.world.at(max(at, self.now), act, *args)
 
-    # -- what they look at
+    # -- what can be seen
 
-    def graph(self) -> dict[NodeId, tuple[NodeId, ...]]:
+    def graph(self) -> Graph:
         """The neighbours of each living node that live."""
         hosts = self.hosts
         return {
@@ -225,10 +256,8 @@ class Network:
 
     # -- the network
 
-    def _step(self) -> None:
-        at, _, in_flight, act, args = heapq.heappop(self._events)
-        self.now = max(self.now, at)
-        self._in_flight -= in_flight
+    def _do(self, act: Callable[..., None], args: tuple[Any, ...]) -> None:
+        self._in_flight -= 1
         act(*args)
 
     def _delay(self) -> float:
@@ -245,7 +274,7 @@ class Network:
                     if link is not None:
                         self._enqueue(host, peer, link, message)
                     else:
-                        self.at(3 * self._delay(), self._arrive, host, peer, None, message)
+                        self._after(3 * self._delay(), self._arrive, host, peer, None, message)
                 case Connect(peer):
                     assert peer not in host.links, "connected twice"
                     assert peer != host.id
@@ -275,7 +304,7 @@ class Network:
     def _dial(self, host: Host, peer: NodeId, link: Link) -> None:
         if not link.closed and host.up:
             host.dials[peer] = host.dials.get(peer, 0) + 1
-            self.at(2 * self._delay(), self._dialled, host, peer, link)
+            self._after(2 * self._delay(), self._dialled, host, peer, link)
 
     def _dialled(self, host: Host, peer: NodeId, link: Link) -> None:
         if link.closed or not host.up:
@@ -296,7 +325,7 @@ class Network:
         delay = self._delay()
         arrival = max(self.now + delay, link.last_arrival)  # one after the other
         link.last_arrival = arrival
-        self.at(arrival - self.now, self._arrive, host, peer, link, message)
+        self._after(arrival - self.now, self._arrive, host, peer, link, message)
 
     def _arrive(self, host: Host, peer: NodeId, link: Link | None, message: Any) -> None:
         if link is not None and (link.closed or not link.open):
@@ -338,69 +367,17 @@ class Network:
         return target is not None and target.up and not (self.cut is not None and self.cut(one, other))
 
     def _lost(self, host: Host, peer: NodeId, link: Link, why: str) -> None:
-        if link.closed or not host.up:
+        if link.closed or not host.up or self.is_frozen:
             return
         link.open = False
         link.pending = []
         self.feed(host, LinkDown(peer, why))
         if not link.closed:
-            self.timer(self.now + REDIAL_S, self._dial, host, peer, link)
+            self.timer(self.now + _REDIAL_S, self._dial, host, peer, link)
 
 
-def pin(network: Network, names: Collection[str]) -> None:
+def pin(network: OverlayNetwork, names: Collection[str]) -> None:
     """Pin these to one another."""
     for name in names:
         peers = {NodeId(other): claim_of(other).endpoints for other in names}
         network.feed(network.hosts[NodeId(name)], Pinned(peers))
-
-
-# -- graphs
-
-
-Graph = Mapping[NodeId, Sequence[NodeId]]
-
-
-def distances(graph: Graph, source: NodeId) -> dict[NodeId, int]:
-    found = {source: 0}
-    queue = deque([source])
-    while queue:
-        node = queue.popleft()
-        for peer in graph[node]:
-            if peer not in found:
-                found[peer] = found[node] + 1
-                queue.append(peer)
-    return found
-
-
-def components(graph: Graph) -> list[int]:
-    """Sizes, largest first."""
-    seen: set[NodeId] = set()
-    sizes = []
-    for node in graph:
-        if node not in seen:
-            found = distances(graph, node)
-            seen.update(found)
-            sizes.append(len(found))
-    return sorted(sizes, reverse=True)
-
-
-def clustering(graph: Graph) -> float:
-    """The mean local clustering coefficient; a node with fewer than two neighbours counts as 0."""
-    sets = {node: set(peers) for node, peers in graph.items()}
-    total = 0.0
-    for peers in sets.values():
-        degree = len(peers)
-        if degree >= 2:
-            links = sum(len(sets[peer] & peers) for peer in peers)
-            total += links / (degree * (degree - 1))
-    return total / len(graph)
-
-
-def path_length(graph: Graph, sources: Sequence[NodeId]) -> float:
-    """The mean shortest path from these to all others."""
-    total = count = 0
-    for source in sources:
-        found = distances(graph, source)
-        total += sum(found.values())
-        count += len(found) - 1
-    return total / max(count, 1)
