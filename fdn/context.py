@@ -79,6 +79,7 @@ class Context(msgspec.Struct, frozen=True):
         deadline_at: Loop time in seconds by which the caller needs the answer.
         headers: What the caller, or whoever called it, gave along: see `fdn.headers`.
         missed: Events dropped just before this one, because the handler was too slow (a policy that drops).
+        redelivered: It was sent before, to this node or another, and somebody may have handled it (`at_least_once`).
     """
 
     node: str
@@ -89,6 +90,7 @@ class Context(msgspec.Struct, frozen=True):
     deadline_at: float
     headers: Mapping[str, str] = _NONE
     missed: int = 0
+    redelivered: bool = False
 
     def remaining_s(self) -> float:
         """Seconds left before the deadline; negative when it has passed."""

@@ -29,6 +29,8 @@ from fdn.messaging.blobs.holdings import blob_requests
 from fdn.messaging.calls import Caller, CallerStats
 from fdn.messaging.client_probe import ClientProbe
 from fdn.messaging.client_services import ClientServices
+from fdn.messaging.delivery.courier import Courier, CourierStats
+from fdn.messaging.delivery.promise import DeliveryClass, promise
 from fdn.messaging.diagnostics import diagnostics
 from fdn.messaging.directory import OffersDirectory
 from fdn.messaging.dispatch import Dispatcher, DispatchStats
@@ -98,6 +100,7 @@ class NodeStats:
     events: EventsStats
     timers: TimersStats
     blobs: BlobsStats
+    delivery: CourierStats
 
 
 class Node:
@@ -233,8 +236,8 @@ class Node:
 
         In this order: the members know that this node drains, so that new calls go elsewhere (`members`); timers; calls
         and casts, streams included (`calls`); what clients have under way through this node (`clients`); subscriptions
-        (`events`); what waits to leave (`sends`). What comes in meanwhile, from members that did not know yet, is done
-        too. Each stage is told in a `DrainStageEnded` fact.
+        (`events`); what is not acknowledged (`deliveries`); what waits to leave (`sends`). What comes in meanwhile,
+        from members that did not know yet, is done too. Each stage is told in a `DrainStageEnded` fact.
 
         Returns:
             What each stage found and left; true if everything was finished in time.
@@ -322,25 +325,32 @@ class Node:
         target: str,
         payload: Any = None,
         *,
+        delivery: DeliveryClass | None = None,
+        confirm: bool = False,
         key: Key | None = None,
         priority: int | None = None,
         latest: str | None = None,
         when_full: WhenFull | None = None,
     ) -> Awaitable[None]:
-        """Await it to send without waiting for an answer: at most once. See `fdn.messaging.calls.Caller.cast`.
+        """Await it to send without waiting for an answer. See `fdn.messaging.calls.Caller.cast`.
 
-        Casts from one task to one node arrive in order, as long as there is one lane (`data.parallelism`) and nobody
-        gives a priority; those of one key always do. It waits while the receiver grants no credit.
+        At most once, unless `delivery` says more. Casts from one task to one node arrive in order, as long as there is
+        one lane (`data.parallelism`) and nobody gives a priority; those of one key always do. It waits while the
+        receiver grants no credit.
 
         Args:
             target: As for `call`.
             payload: As for `call`.
+            delivery: As for `publish`: with `at_least_once` one of the nodes that offer `target` gets it, and another
+                one when that dies or leaves before it has acknowledged.
+            confirm: As for `publish`.
             key: Messages of one key go to the same node, as long as the nodes that offer `target` stay the same, and
                 arrive there in the order of sending.
             priority: -4 to 4. Higher leaves the queue to the node first; lower ones are not starved.
             latest: Takes the place of the cast of this name to the same target and node that has not left yet: for
                 values of which only the newest counts.
-            when_full: `wait` for room in the queue to the node, or `refuse`; None takes `data.when_full`.
+            when_full: `wait` for room in the queue to the node, or `refuse`; None takes `data.when_full`, or with
+                `delivery` what `delivery.when_full` says.
 
         Raises:
             NotFound: Nobody offers `target`.
@@ -350,6 +360,8 @@ class Node:
         """
         if get_ident() != self._thread:
             raise self._out_of_place()
+        if delivery is not None or confirm:
+            return self._cast_surely(target, payload, delivery, confirm, key, priority, latest, when_full)
         if key is None and priority is None and latest is None and when_full is None:
             return self._cast(target, payload)  # a plain function: one coroutine less on the hot path
         return self._cast_with(target, payload, self._options(key, priority, latest, when_full))
@@ -545,12 +557,15 @@ class Node:
         subject: str,
         payload: Any = None,
         *,
+        delivery: DeliveryClass | None = None,
+        causal: str | None = None,
+        confirm: bool = False,
         key: Key | None = None,
         priority: int | None = None,
         latest: str | None = None,
         when_full: WhenFull | None = None,
     ) -> Awaitable[int]:
-        """Await it to send to every node that wants the subject: at most once. See `fdn.messaging.events.Events`.
+        """Await it to send to every node that wants the subject: at most once, unless `delivery` says more.
 
         Events from one task to one subscription arrive in order, as long as there is one lane (`events.parallelism`)
         and nobody gives a priority; those of one key always do. It waits while a receiver grants no credit, which is
@@ -559,25 +574,54 @@ class Node:
         Args:
             subject: Tokens joined by dots: `orders.eu.created`.
             payload: As for `call`.
+            delivery: `at_most_once`; `at_least_once`: kept here, and sent again, until every node that wants it
+                now has accepted it, or is dead, or the deadline has passed; `effectively_once`: and handed over there
+                once. It returns when it is kept. See docs/explanation/delivery.md for what that promises, and what not.
+            causal: A label: handed over behind every event of the label that this node had been handed, or had
+                published, before. At least once.
+            confirm: Return only when all have accepted it. At least once.
             key: Events of one key arrive in the order of publishing; within a queue group they go to the same node, as
                 long as the group's nodes stay the same.
             priority: As for `cast`.
             latest: As for `cast`: the event of this name and subject that has not left yet is replaced.
-            when_full: `wait` for room in the queues to the nodes, or `refuse`; None waits.
+            when_full: `wait` for room in the queues to the nodes, or `refuse`; None waits, with `delivery` it takes
+                `delivery.when_full`: that is about what waits for its acknowledgement here.
 
         Returns:
-            To how many nodes it was sent, this one included; 0, and no error, if nobody is interested.
+            To how many nodes it was sent, this one included; 0, and no error, if nobody is interested. With `delivery`
+            to how many nodes and members of queue groups.
 
         Raises:
             BadRequest: The subject is none, or the payload cannot be sent.
-            DeadlineExceeded: A receiver granted no credit in time.
-            Overloaded: There is no room to a receiver, and it should not wait; the others have got it.
+            DeadlineExceeded: A receiver granted no credit in time; with `confirm`: not all have accepted it in time.
+            Overloaded: There is no room to a receiver, and it should not wait; the others have got it. With `delivery`:
+                nobody has.
+            Unreachable: With `confirm`: some were lost, and had not accepted it; it names them.
         """
         if get_ident() != self._thread:
             raise self._out_of_place()
+        if delivery is not None or causal is not None or confirm:
+            return self._publish_surely(subject, payload, delivery, causal, confirm, key, priority, latest, when_full)
         if key is None and priority is None and latest is None and when_full is None:
             return self._publish(subject, payload)
         return self._publish_with(subject, payload, self._options(key, priority, latest, when_full, "wait"))
+
+    async def flush(self, timeout: float | None = None) -> int:
+        """Return when all that was sent with `delivery=` is acknowledged, or was given up.
+
+        Args:
+            timeout: Seconds; None takes `calls.timeout_s`.
+
+        Returns:
+            How many copies of messages were given up since the last flush, because their nodes died or their deadlines
+            had passed; `DeliveryGivenUp` facts tell more.
+
+        Raises:
+            DeadlineExceeded: Some have not acknowledged in time; it names them.
+        """
+        self._check_timeout(timeout)
+        self._check_running()
+        return await self._courier.flush(timeout)
 
     @overload
     async def subscribe(
@@ -803,6 +847,7 @@ class Node:
             self._events.stats(),
             self._timers.stats(),
             self._blobs.stats(),
+            self._courier.stats(),
         )
 
     def _drain_stages(self) -> tuple[Stage, ...]:
@@ -826,6 +871,7 @@ class Node:
             Stage("calls", self._dispatcher.drain, lambda: self._dispatcher.unfinished),
             Stage("clients", drain_clients, lambda: self._gateway.count + self._event_gateway.publishing),
             Stage("events", self._events.drain, lambda: self._events.handling),
+            Stage("deliveries", self._courier.drain, lambda: self._courier.unacked),
             Stage("sends", leave, self._data.queued),
         )
 
@@ -848,6 +894,7 @@ class Node:
             "calls": self._caller.stats(),
             "dispatch": self._dispatcher.stats(),
             "events": self._events.stats(),
+            "delivery": self._courier.stats(),
         }
 
     def _ping(self, node: str, channel: Channel, timeout_s: float) -> Awaitable[None]:
@@ -1015,7 +1062,22 @@ class Node:
             kept.node, kept.name, self._data, self.settings, self._loop, self._interceptors, self._announce
         )
         self._closers.append(self._events.close)
-        self._event_gateway = EventGateway(self._events, kept.node, self.settings, self._loop)
+        self._courier = Courier(
+            kept.node,
+            self._data,
+            self._directory,
+            self._dispatcher,
+            self._events,
+            self.settings,
+            self._loop,
+            self._rng,
+            self._facts.publish,
+            self._caller.here,
+        )
+        self._closers.append(self._courier.close)
+        self._events.on_numbered = self._dispatcher.on_numbered = self._courier.on_message
+        self._data.handlers[Kind.ACK] = self._courier.on_ack
+        self._event_gateway = EventGateway(self._events, self._courier, kept.node, self.settings, self._loop)
         self._closers.append(self._event_gateway.close)
         self._events.for_clients = self._event_gateway
         self._data.handlers[Kind.EVENT] = self._events.on_event
@@ -1079,6 +1141,59 @@ class Node:
             self._interceptors,
             lambda out: self._caller.call(out.target, out.payload, out.timeout_s, decoder, tries, out.options),
         )(Outgoing(target, payload, is_call=True, timeout_s=timeout, options=options))
+
+    async def _cast_surely(
+        self,
+        target: str,
+        payload: Any,
+        delivery: str | None,
+        confirm: bool,
+        key: Key | None,
+        priority: int | None,
+        latest: str | None,
+        when_full: WhenFull | None,
+    ) -> None:
+        self._check_running()
+        asked = promise(delivery, None, confirm, self._options_surely(delivery, key, priority, latest, when_full))
+        if asked is None:
+            await self._cast_with(target, payload, self._options(key, priority, latest, when_full))
+            return
+        send = compose_send(self._interceptors, lambda out: self._courier.cast(out.target, out.payload, asked))
+        await send(Outgoing(target, payload, is_call=False, timeout_s=None))
+
+    async def _publish_surely(
+        self,
+        subject: str,
+        payload: Any,
+        delivery: str | None,
+        causal: str | None,
+        confirm: bool,
+        key: Key | None,
+        priority: int | None,
+        latest: str | None,
+        when_full: WhenFull | None,
+    ) -> int:
+        self._check_running()
+        asked = promise(delivery, causal, confirm, self._options_surely(delivery, key, priority, latest, when_full))
+        if asked is None:
+            return await self._publish_with(subject, payload, self._options(key, priority, latest, when_full, "wait"))
+        send = compose_send(self._interceptors, lambda out: self._courier.publish(out.target, out.payload, asked))
+        sent: int = await send(Outgoing(subject, payload, is_call=False, timeout_s=None, is_event=True))
+        return sent
+
+    def _options_surely(
+        self,
+        delivery: str | None,
+        key: Key | None,
+        priority: int | None,
+        latest: str | None,
+        when_full: WhenFull | None,
+    ) -> SendOptions:
+        if latest is not None and delivery != "at_most_once":
+            raise BadRequest(
+                f"latest={latest!r} of what is to be acknowledged", hint="what is superseded never arrives"
+            )
+        return self._options(key, priority, latest, when_full, self.settings.delivery.when_full)
 
     async def _send_publish(self, subject: str, payload: Any, options: SendOptions | None = None) -> int:
         if options is None and self.settings.events.parallelism > 1:
@@ -1196,6 +1311,7 @@ class Node:
         self._directory.on_view(view)
         self._data.on_view(view)
         self._events.on_view(view)
+        self._courier.on_view(view)
 
     def _on_beat(self) -> None:
         self._host.post(self._control.on_beat)

@@ -20,6 +20,7 @@ __all__ = (
     "BlobSettings",
     "CallSettings",
     "DataSettings",
+    "DeliverySettings",
     "EventSettings",
     "FactSettings",
     "LinkSettings",
@@ -253,6 +254,70 @@ class BlobSettings:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class DeliverySettings:
+    """`delivery`: messages that are acknowledged. Those that are sent at most once, the default, cost none of it."""
+
+    KEY: ClassVar[str] = "delivery"
+
+    # Copies of messages, one for each node, that this node keeps because they are not acknowledged yet. Higher rides
+    # out a longer absence of a receiver, and loses more should this node die; past it `when_full` decides.
+    buffer_max: int = _within(8192, 1, 10_000_000)
+
+    # The same in bytes of payload, a payload counted once for each node that it goes to.
+    buffer_bytes_max: int = _within(16 * _MIB, 1 * _KIB, 4 * _GIB)
+
+    # What a publisher that meets a full buffer gets, when it does not say itself: it waits, or Overloaded.
+    when_full: str = _one_of("wait", "refuse")
+
+    # Seconds before a message that is not acknowledged is sent again the first time, half of it by chance. It doubles
+    # with each time. Lower repairs a loss sooner, and sends more for nothing to a receiver that is merely busy.
+    retransmit_min_s: float = _within(0.25, 0.01, 60.0)
+
+    # Seconds that this pause never passes.
+    retransmit_max_s: float = _within(5.0, 0.01, 600.0)
+
+    # Messages from one node, past the first that is missing, that are taken here. Higher lets more pass one that
+    # finds no room; costs a number each.
+    window_max: int = _within(8192, 16, 1_000_000)
+
+    # Messages that may wait here for one before them (of their key, or by their cause). Past it they are dropped, and
+    # sent again by their sender.
+    held_max: int = _within(4096, 1, 1_000_000)
+
+    # Seconds that a message with `causal=` waits for what comes before it. Higher keeps the order over longer losses;
+    # past it the message is handed over regardless.
+    held_max_s: float = _within(5.0, 0.01, 3600.0)
+
+    # Streams of senders that are remembered, so that what they send again is known. Past it the one that was silent for
+    # longest is forgotten.
+    streams_max: int = _within(4096, 1, 1_000_000)
+
+    # Messages of one origin that are remembered for `effectively_once`. Higher recognises a message that comes again
+    # after a longer time; each costs some 100 bytes.
+    dedup_window: int = _within(16384, 1, 10_000_000)
+
+    # Origins (nodes, and clients that publish so) that are remembered for it.
+    dedup_origins_max: int = _within(1024, 1, 1_000_000)
+
+    # Labels of `causal=` whose past is remembered.
+    causal_labels_max: int = _within(1024, 1, 1_000_000)
+
+    # What one message may name as its past. Higher keeps the order among more nodes; it travels with every message
+    # that has the label, some 60 bytes each.
+    causal_past_max: int = _within(256, 1, 1024)
+
+    def __post_init__(self) -> None:
+        _check(self, self.KEY)
+        if self.retransmit_min_s > self.retransmit_max_s:
+            raise ConfigError(
+                f"delivery.retransmit_min_s = {self.retransmit_min_s:g} is above delivery.retransmit_max_s = "
+                f"{self.retransmit_max_s:g}",
+                hint="raise delivery.retransmit_max_s, or lower delivery.retransmit_min_s",
+                key="delivery.retransmit_min_s",
+            )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class FactSettings:
     """`facts`: the stream of what changed (members, links, leader) that programs may follow."""
 
@@ -331,6 +396,7 @@ class Settings:
     data: DataSettings = dataclasses.field(default_factory=DataSettings)
     calls: CallSettings = dataclasses.field(default_factory=CallSettings)
     events: EventSettings = dataclasses.field(default_factory=EventSettings)
+    delivery: DeliverySettings = dataclasses.field(default_factory=DeliverySettings)
     blobs: BlobSettings = dataclasses.field(default_factory=BlobSettings)
     facts: FactSettings = dataclasses.field(default_factory=FactSettings)
     log: LogSettings = dataclasses.field(default_factory=LogSettings)

@@ -28,6 +28,7 @@ from fdn.errors import (
     Unreachable,
     to_wire,
 )
+from fdn.messaging.delivery.receiver import Outcome
 from fdn.messaging.interceptors import Dispatch, Incoming, Interceptor, compose_dispatch
 from fdn.messaging.offers import Offers
 from fdn.messaging.payloads import MISFITS, decode, does_not_fit, encode
@@ -35,7 +36,7 @@ from fdn.messaging.request_items import RequestItems, announces_items, receive_i
 from fdn.messaging.services import Method, Relay, Service
 from fdn.messaging.stream_flow import REPLY_STREAM, StreamReceiver, StreamSender, Window, read_window
 from fdn.messaging.workers import Workers
-from fdn.runtime.data_plane import Origin, Ticket
+from fdn.runtime.data_plane import Handler, Origin, Ticket
 from transports.parcel import Parcel
 from transports.wire.envelope import Envelope, Kind, MetaKey
 
@@ -125,6 +126,7 @@ class Dispatcher:
         self._intercept: Dispatch | None = compose_dispatch(interceptors, _invoke) if interceptors else None
         self._accepting = True
         self.for_clients: ClientForwarder | None = None
+        self.on_numbered: Handler | None = None  # takes CASTs that want an ACK
         self._unfinished = 0  # jobs queued or running
         self._quiet_waiters: list[asyncio.Future[None]] = []
         self._reported_at = -_REPORT_INTERVAL_S
@@ -189,6 +191,9 @@ class Dispatcher:
 
     def on_cast(self, origin: Origin, envelope: Envelope, ticket: Ticket) -> None:
         """A CAST came in."""
+        if envelope.id and self.on_numbered is not None and not origin.is_client:
+            self.on_numbered(origin, envelope, ticket)
+            return
         self._n_casts += 1
         method = self._methods.get(envelope.to)
         if origin.is_client and self.for_clients is not None:
@@ -201,6 +206,24 @@ class Dispatcher:
             self._report_failed_cast(envelope.to, BadRequest("it has streams, and so needs a call"))
         else:
             self._enqueue(method, origin, envelope, ticket)
+
+    def take(self, origin: Origin, envelope: Envelope, ticket: Ticket) -> Outcome:
+        """Hand over a cast that came in and wants an ACK."""
+        method = self._methods.get(envelope.to)
+        if method is None or not self._accepting:
+            self._n_not_found += 1
+            return Outcome.REFUSED
+        inline = method.inline and self._intercept is None
+        if not inline and method.workers is not None and method.workers.full:
+            return Outcome.FULL
+        self._n_casts += 1
+        if inline:
+            self._cast_inline(method, origin, envelope)
+        elif method.has_streams:
+            self._report_failed_cast(envelope.to, BadRequest("it has streams, and so needs a call"))
+        else:
+            self._enqueue(method, origin, envelope, ticket)
+        return Outcome.ACCEPTED
 
     def on_cancel(self, origin: Origin, envelope: Envelope, ticket: Ticket) -> None:
         """The caller gave up."""
@@ -338,7 +361,7 @@ class Dispatcher:
         name = method.signature.context_name
         if name is None:
             return method.function(*arguments)
-        return method.function(*arguments, **{name: self._context(origin.peer, envelope.to, scope)})
+        return method.function(*arguments, **{name: self._context(origin.peer, envelope, scope)})
 
     def _enqueue(self, method: Method, origin: Origin, envelope: Envelope, ticket: Ticket) -> None:
         assert method.workers is not None
@@ -433,7 +456,7 @@ class Dispatcher:
             coroutine: Coroutine[Any, Any, Any] = method.function(*arguments)
             return coroutine
         name = method.signature.context_name
-        about = self._context(job.origin.peer, envelope.to, scope)
+        about = self._context(job.origin.peer, envelope, scope)
         keywords: dict[str, Any] = {} if name is None else {name: about}
         if isinstance(job, CallJob):
             if job.incoming is not None and method.signature.stream_name is not None:
@@ -462,7 +485,7 @@ class Dispatcher:
     def _run_relay(self, job: "_Job", relay: Relay, scope: Scope) -> Coroutine[Any, Any, Any]:
         if self._intercept is None:
             return relay(job)
-        context = self._context(job.origin.peer, job.envelope.to, scope)
+        context = self._context(job.origin.peer, job.envelope, scope)
 
         def handler(body: Any) -> Coroutine[Any, Any, Any]:
             job.envelope.body = encode(body)  # an interceptor may have changed it
@@ -616,15 +639,16 @@ class Dispatcher:
             extra={"target": target, "failed": count},
         )
 
-    def _context(self, caller: str, target: str, scope: Scope) -> Context:
+    def _context(self, caller: str, envelope: Envelope, scope: Scope) -> Context:
         return Context(
             node=self._node_name,
             caller=caller,
-            target=target,
+            target=envelope.to,
             trace_id=scope.trace_id.hex(),
             span_id=scope.span_id.hex(),
             deadline_at=scope.deadline_at,
             headers=scope.headers or {},
+            redelivered=envelope.meta is not None and bool(envelope.meta.get(MetaKey.ATTEMPT)),
         )
 
 

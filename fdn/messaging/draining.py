@@ -34,7 +34,7 @@ class DrainStage(msgspec.Struct, frozen=True):
     """What became of one stage.
 
     Attributes:
-        name: Of the stage: `members`, `timers`, `calls`, `clients`, `events`, `sends`.
+        name: Of the stage: `members`, `timers`, `calls`, `clients`, `events`, `deliveries`, `sends`.
         before: How much there was to finish when it began.
         left: What is left unfinished of it; 0 when it was finished in time.
         seconds: How long it took.

@@ -14,13 +14,16 @@ import msgspec
 
 from fdn.context import scope_var
 from fdn.errors import BadRequest, Error, to_wire
+from fdn.messaging.delivery.courier import Courier
+from fdn.messaging.delivery.frames import read_message_id
+from fdn.messaging.delivery.promise import Promise
 from fdn.messaging.dispatch import scope_of
 from fdn.messaging.event_queue import Gap, Policy
 from fdn.messaging.events import Events
 from fdn.messaging.payloads import encode
 from fdn.messaging.subscriptions import Subscription
 from fdn.runtime.data_plane import Origin, Ticket
-from fdn.runtime.send_options import NO_OPTIONS, options_from_wire
+from fdn.runtime.send_options import NO_OPTIONS, SendOptions, options_from_wire
 from fdn.runtime.sessions import Session
 from fdn.settings import Settings
 from transports.wire.envelope import Envelope, Kind, MetaKey
@@ -49,8 +52,11 @@ _wanted_decoder = msgspec.msgpack.Decoder(Wanted | None)
 class EventGateway:
     """See the module. It sees only clients: nodes tell their interests in their offers."""
 
-    def __init__(self, events: Events, node: str, settings: Settings, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, events: Events, courier: Courier, node: str, settings: Settings, loop: asyncio.AbstractEventLoop
+    ) -> None:
         self._events = events
+        self._courier = courier
         self._node = node
         self._loop = loop
         self._waiting_max = settings.data.credit_messages
@@ -82,7 +88,9 @@ class EventGateway:
                 scope_var.set(scope_of(envelope, self._loop.time() + timeout_s))
                 try:
                     options = options_from_wire(envelope.meta) or self._no_options
-                    if options is None:
+                    if envelope.id and envelope.meta is not None and MetaKey.DELIVERY in envelope.meta:
+                        await self._publish_surely(session, envelope, envelope.meta, options or NO_OPTIONS)
+                    elif options is None:
                         await self._events.publish(envelope.to, envelope.body)
                     else:
                         await self._events.publish_with(envelope.to, envelope.body, options)
@@ -92,6 +100,21 @@ class EventGateway:
                     ticket.release()
         finally:
             del self._publishing[session]
+
+    async def _publish_surely(
+        self, session: Session, envelope: Envelope, meta: dict[int, Any], options: SendOptions
+    ) -> None:
+        """Take it over: from then on it is ours to see to, and the client is told so."""
+        identity = read_message_id(meta)
+        if identity is not None and identity.origin != session.peer:
+            identity = None  # a client's word for another's counts for nothing
+        asked = Promise(key=options.key or "", priority=options.priority)
+        try:
+            await self._courier.publish(envelope.to, envelope.body, asked, identity)
+        except Error as error:
+            self._fail(session, envelope.id, error)
+        else:
+            session.answer(Envelope(Kind.ACK, "", envelope.id))
 
     # -- what it wants
 
@@ -157,6 +180,8 @@ class EventGateway:
             meta: dict[int, Any] = {int(MetaKey.ORIGIN): event.origin}
             if event.headers:
                 meta[int(MetaKey.HEADERS)] = event.headers
+            if event.redelivered:
+                meta[int(MetaKey.ATTEMPT)] = 1
             if missed:
                 meta[int(MetaKey.MISSED)] = missed
             envelope = Envelope(Kind.EVENT, event.subject, number, 0, meta, event.payload)

@@ -22,6 +22,7 @@ from fdn.messaging.payloads import MISFITS, PLAIN, Signature, does_not_fit, sign
 from fdn.messaging.subscriptions import Subscription, wake
 from fdn.messaging.workers import Workers
 from fdn.runtime.data_plane import Ticket
+from transports.wire.envelope import MetaKey
 
 __all__ = ("HandledSubscription", "OrderedBy")
 
@@ -325,6 +326,7 @@ class HandledSubscription(Subscription[Any]):
             deadline_at=scope.deadline_at,
             headers=scope.headers or {},
             missed=missed,
+            redelivered=delivery.envelope.meta is not None and bool(delivery.envelope.meta.get(MetaKey.ATTEMPT)),
         )
 
     def _fail(self, subject: str, error: BaseException) -> None:

@@ -19,6 +19,7 @@ import msgspec
 
 from fdn.context import DEADLINE_S_MAX, Scope, pack_trace, scope_var
 from fdn.errors import BadRequest, ConfigError, DeadlineExceeded, Overloaded, Unreachable
+from fdn.messaging.delivery.receiver import Outcome
 from fdn.messaging.event_handlers import HandledSubscription, OrderedBy
 from fdn.messaging.event_queue import Delivery
 from fdn.messaging.interceptors import Incoming, Interceptor, compose_dispatch
@@ -29,7 +30,7 @@ from fdn.messaging.payloads import arrive, encode
 from fdn.messaging.subjects import valid_subject
 from fdn.messaging.subscriptions import Subscription, policy_of
 from fdn.messaging.workers import loop_pass
-from fdn.runtime.data_plane import DataPlane, NoTicket, Origin, Ticket
+from fdn.runtime.data_plane import DataPlane, Handler, NoTicket, Origin, Ticket
 from fdn.runtime.link import Link, LinkState
 from fdn.runtime.send_options import Key, SendOptions, node_of_key
 from fdn.runtime.view import View
@@ -110,6 +111,7 @@ class Events:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closed = False
         self.for_clients: ClientEvents | None = None
+        self.on_numbered: Handler | None = None  # takes EVENTs that want an ACK
         self._n_published = self._n_sent = self._n_unreachable = self._n_received = 0
         self._n_unwanted = self._n_malformed = 0
 
@@ -416,6 +418,9 @@ class Events:
             if self.for_clients is not None:
                 self.for_clients.publish(origin, envelope, ticket)
             return
+        if envelope.id and self.on_numbered is not None:
+            self.on_numbered(origin, envelope, ticket)
+            return
         self._n_received += 1
         local = self._here.by_subject.get(envelope.to) or self._here.match(envelope.to)
         deadline_at = self._loop.time() + envelope.deadline_ms / 1000 if envelope.deadline_ms else 0.0
@@ -428,6 +433,56 @@ class Events:
             self._n_unwanted += 1
         for subscription in targets:
             subscription.deliver(delivery, ticket)
+
+    # -- for acknowledged delivery
+
+    def route(self, subject: str) -> Route:
+        """Who gets the events of a subject.
+
+        Raises:
+            BadRequest: It is none.
+        """
+        return self._routes.get(subject) or self._wanted.route(valid_subject(subject))
+
+    def pick(self, group: Group, subject: str) -> str:
+        """The node of a queue group whose turn it is, or another one, if it has no room or could not be reached."""
+        return self._pick(group, subject)
+
+    async def send_here(self, event: Envelope, plain: bool, groups: Sequence[Group], deadline_at: float) -> None:
+        """Hand an event to subscriptions on this node, when they have room.
+
+        Raises:
+            DeadlineExceeded: They had none in time.
+        """
+        errand = _Errand(self._node, plain, groups)
+        if not self._try_here(errand, event, deadline_at):
+            await self._wait_and_send(errand, event, deadline_at)
+
+    def take_here(self, event: Envelope, group: str, ticket: Ticket, deadline_at: float) -> bool:
+        """Hand an event to a member of a group on this node at once; False if there is none."""
+        turns = self._local(event.to).groups.get(group)
+        if turns is None:
+            return False
+        envelope = Envelope(Kind.EVENT, event.to, 0, 0, event.meta, event.body)
+        arrive(envelope)
+        turns.next().deliver(Delivery(envelope, self._node, deadline_at), ticket)
+        return True
+
+    def take(self, envelope: Envelope, peer: str, ticket: Ticket, deadline_at: float) -> Outcome:
+        """Hand over an event that came in and wants an ACK."""
+        local = self._local(envelope.to)
+        groups = None if envelope.meta is None else envelope.meta.get(MetaKey.GROUPS)
+        targets = local.plain if groups is None else self._named(local, groups)
+        if not targets:
+            self._n_unwanted += 1
+            return Outcome.ACCEPTED if groups is None else Outcome.REFUSED
+        if type(ticket) is NoTicket and any(subscription.full for subscription in targets):
+            return Outcome.FULL  # it was sent without credit, and so would be dropped
+        self._n_received += 1
+        delivery = Delivery(envelope, peer, deadline_at)
+        for subscription in targets:
+            subscription.deliver(delivery, ticket)
+        return Outcome.ACCEPTED
 
     # -- the end
 

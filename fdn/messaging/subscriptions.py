@@ -38,6 +38,7 @@ class Event(msgspec.Struct, Generic[T], frozen=True):
         origin: Node id of the publisher's node.
         trace_id: Of the work that published it, 32 hex digits, or empty.
         headers: What that gave along: see `fdn.headers`.
+        redelivered: It was sent before, to this node or another, and somebody may have handled it (`at_least_once`).
     """
 
     subject: str
@@ -45,6 +46,7 @@ class Event(msgspec.Struct, Generic[T], frozen=True):
     origin: str
     trace_id: str = ""
     headers: Mapping[str, str] = _NO_HEADERS
+    redelivered: bool = False
 
 
 class Subscription(Generic[I_co]):
@@ -223,7 +225,8 @@ class Subscription(Generic[I_co]):
             return Event(envelope.to, payload, delivery.origin)
         trace_id, _ = unpack_trace(envelope.meta.get(MetaKey.TRACE))
         headers = unpack_headers(envelope.meta.get(MetaKey.HEADERS)) or _NO_HEADERS
-        return Event(envelope.to, payload, delivery.origin, trace_id.hex(), headers)
+        redelivered = bool(envelope.meta.get(MetaKey.ATTEMPT))
+        return Event(envelope.to, payload, delivery.origin, trace_id.hex(), headers, redelivered)
 
     def _report_misfit(self, delivery: Delivery) -> None:
         self.failed += 1

@@ -96,6 +96,11 @@ class Workers:
         return len(self._jobs)
 
     @property
+    def full(self) -> bool:
+        """Whether `put` would not take a job."""
+        return len(self._jobs) >= self._queue_max
+
+    @property
     def busy(self) -> bool:
         """Whether any job is queued or running."""
         return bool(self._jobs or self._running or self._awake)

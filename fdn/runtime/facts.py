@@ -10,6 +10,7 @@ import msgspec
 __all__ = (
     "DataPlaneLagging",
     "DataPlaneRecovered",
+    "DeliveryGivenUp",
     "DrainStageEnded",
     "Fact",
     "FactStream",
@@ -121,6 +122,15 @@ class DataPlaneRecovered(Fact, frozen=True, tag=True):
     """This node's user loop turns again."""
 
     lag_s: float
+
+
+class DeliveryGivenUp(Fact, frozen=True, tag=True):
+    """Messages that were to be acknowledged by `node` were given up: `count` of them, the last of them `to` this."""
+
+    node: str
+    to: str
+    count: int
+    reason: str
 
 
 class FactsMissed(Fact, frozen=True, tag=True):

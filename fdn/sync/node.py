@@ -16,6 +16,7 @@ from fdn import node as async_node
 from fdn.app import App
 from fdn.context import DEADLINE_S_MAX
 from fdn.errors import BadRequest, Error
+from fdn.messaging.delivery.promise import DeliveryClass
 from fdn.messaging.draining import DrainReport
 from fdn.messaging.event_queue import Gap
 from fdn.messaging.offers import Offer
@@ -179,15 +180,26 @@ class Node:
         target: str,
         payload: Any = None,
         *,
+        delivery: DeliveryClass | None = None,
+        confirm: bool = False,
         key: Key | None = None,
         priority: int | None = None,
         latest: str | None = None,
         when_full: WhenFull | None = None,
     ) -> None:
-        """Send without waiting for an answer; at most once. See `fdn.Node.cast`."""
+        """Send without waiting for an answer; at most once, unless `delivery` says more. See `fdn.Node.cast`."""
 
         async def cast() -> None:
-            await self._node.cast(target, payload, key=key, priority=priority, latest=latest, when_full=when_full)
+            await self._node.cast(
+                target,
+                payload,
+                delivery=delivery,
+                confirm=confirm,
+                key=key,
+                priority=priority,
+                latest=latest,
+                when_full=when_full,
+            )
 
         self._do(cast)
 
@@ -196,6 +208,9 @@ class Node:
         subject: str,
         payload: Any = None,
         *,
+        delivery: DeliveryClass | None = None,
+        causal: str | None = None,
+        confirm: bool = False,
         key: Key | None = None,
         priority: int | None = None,
         latest: str | None = None,
@@ -205,10 +220,22 @@ class Node:
 
         async def publish() -> int:
             return await self._node.publish(
-                subject, payload, key=key, priority=priority, latest=latest, when_full=when_full
+                subject,
+                payload,
+                delivery=delivery,
+                causal=causal,
+                confirm=confirm,
+                key=key,
+                priority=priority,
+                latest=latest,
+                when_full=when_full,
             )
 
         return self._do(publish)
+
+    def flush(self, timeout: float | None = None) -> int:
+        """Return when all that was sent with `delivery=` is acknowledged or given up. See `fdn.Node.flush`."""
+        return self._do(lambda: self._node.flush(timeout))
 
     @overload
     def stream(

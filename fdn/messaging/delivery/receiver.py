@@ -6,6 +6,7 @@ into the queue of whoever handles it; what was not accepted is forgotten, and co
 
 What the driver does, in this order: `on_message` for each that comes in; for every `Arrival` that is returned, hand it
 over and tell with `on_outcome` what became of it, which may return further ones; then `take_acks`, and send them.
+`take_dropped` names what will never be handed over, for whoever keeps something for it.
 
 Bounds: `window_max` numbers of one stream past the first that is missing, `held_max` messages held in all, and
 `hold_max_s` for what waits for its causal past. Beyond the first two a message is dropped, and its sender sends it
@@ -131,6 +132,7 @@ class Receiver:
         self._overdue_at: list[tuple[float, int, Arrival]] = []
         self._serial = itertools.count()
         self._to_acknowledge: dict[_Stream, None] = {}
+        self._dropped: list[Any] = []  # items that were held
         self._offered: set[MessageId] = set()  # handed over, and nobody has told what became of it
         self._held = 0
         self._accepted = self._refused = self._duplicates = self._overflowed = self._overdue = 0
@@ -224,6 +226,25 @@ class Receiver:
         self._to_acknowledge.clear()
         return acks
 
+    def holds(self, peer: str, stream: int, number: int) -> Any:
+        """The item of a message that waits for those before it; None if that one does not."""
+        inbound = self._streams.get((peer, stream))
+        held = None if inbound is None else inbound.held.get(number)
+        return None if held is None else held.item
+
+    def take_dropped(self) -> list[Any]:
+        """The items of messages that will not be handed over, since the last time: they were, or went elsewhere."""
+        dropped, self._dropped = self._dropped, []
+        return dropped
+
+    def accept_here(self, identity: MessageId) -> bool:
+        """Whether a message that did not come over a stream is new here. From now on it is not."""
+        if self._dedup.has(identity):
+            self._duplicates += 1
+            return False
+        self._dedup.add(identity)
+        return True
+
     def stats(self) -> ReceiverStats:
         return ReceiverStats(
             accepted=self._accepted,
@@ -268,6 +289,7 @@ class Receiver:
         for number in [number for number in inbound.held if number < floor]:
             arrival = inbound.held.pop(number)  # it went elsewhere, or is of no use any more
             self._held -= 1
+            self._dropped.append(arrival.item)
             for wait in list(arrival.waits_for):
                 self._stop_waiting(arrival, wait)
         return self._freed(key, inbound)
@@ -328,8 +350,10 @@ class Receiver:
                 ready.append(arrival)
             elif arrival.identity in self._offered:
                 self._duplicates += 1  # on two ways at once; should the first not be taken, this one comes again
+                self._dropped.append(arrival.item)
             elif self._dedup.has(arrival.identity):
                 self._duplicates += 1
+                self._dropped.append(arrival.item)
                 if inbound is not None:
                     inbound.progress.settle(arrival.number)
                     self._to_acknowledge[key] = None

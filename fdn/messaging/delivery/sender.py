@@ -1,6 +1,6 @@
 """The sending core of acknowledged delivery: what waits for its acknowledgement, where it goes, when it goes again.
 
-A message (`Parcel`) goes to one node or several; each copy (`Consignment`) is numbered in the stream to its node,
+A message (`Message`) goes to one node or several; each copy (`Consignment`) is numbered in the stream to its node,
 without gaps, and is kept until it is acknowledged, its node is gone, or its deadline has passed. Numbers of one stream
 are never used again. One that is given up, or goes elsewhere, is skipped by the `floor` of all that follow.
 
@@ -8,7 +8,7 @@ What the driver does: `submit`, then for each `Way` that has something due `take
 connection has no room; `on_open` when a new connection is open (what was sent on the old one may be lost), `on_ack`,
 `on_gone`, and `on_time` at `next_deadline`. It carries out the effects that these return, in order.
 
-Bounds: `parcels_max` copies and `bytes_max` bytes of payload that are not acknowledged, over all nodes; past that
+Bounds: `copies_max` copies and `bytes_max` bytes of payload that are not acknowledged, over all nodes; past that
 `full` is true, and who submits waits, or is refused. Up to `window_max` numbers of one stream are under way; the rest
 of it waits here.
 """
@@ -28,7 +28,7 @@ __all__ = (
     "Consignment",
     "Effect",
     "GaveUp",
-    "Parcel",
+    "Message",
     "Reroute",
     "Sender",
     "SenderStats",
@@ -42,7 +42,7 @@ _STREAM_BITS: Final = 62
 _ENVELOPE_BYTES: Final = 64  # what a message weighs beside its payload, for the bound only
 
 
-class Parcel:
+class Message:
     """One message.
 
     Attributes:
@@ -53,6 +53,7 @@ class Parcel:
         deadline_at: When nobody wants it any more, or 0.0.
         key: Messages of one key stay in order; empty for none.
         identity: For effectively once; else None.
+        priority: Higher leaves first.
         copies: How many were made, redelivered ones not counted again.
         open: Copies that are neither acknowledged nor given up.
         unconfirmed: Node ids of those that were given up, as far as they are known, and why.
@@ -68,6 +69,7 @@ class Parcel:
         "kind",
         "meta",
         "open",
+        "priority",
         "size",
         "to",
         "unconfirmed",
@@ -84,6 +86,7 @@ class Parcel:
         deadline_at: float = 0.0,
         key: str | bytes = "",
         identity: MessageId | None = None,
+        priority: int = 0,
     ) -> None:
         self.kind = kind
         self.to = to
@@ -93,6 +96,7 @@ class Parcel:
         self.deadline_at = deadline_at
         self.key = key
         self.identity = identity
+        self.priority = priority
         self.copies = self.open = 0
         self.unconfirmed: list[tuple[str, str]] = []
         self.waiter: Any = None
@@ -102,7 +106,7 @@ class Consignment:
     """One copy of a message.
 
     Attributes:
-        parcel: The message.
+        message: The message.
         way: Where it goes now.
         group: The queue group, or the target of a cast, one member of which it is for; empty if it is for that node.
         number: In the stream to that node.
@@ -111,10 +115,10 @@ class Consignment:
         tried: The nodes that it went to before.
     """
 
-    __slots__ = ("due", "group", "number", "parcel", "previous", "resend_at", "sends", "tried", "way")
+    __slots__ = ("due", "group", "message", "number", "previous", "resend_at", "sends", "tried", "way")
 
-    def __init__(self, parcel: Parcel, way: Way, group: str) -> None:
-        self.parcel = parcel
+    def __init__(self, message: Message, way: Way, group: str) -> None:
+        self.message = message
         self.way = way
         self.group = group
         self.number = 0
@@ -137,7 +141,7 @@ class Reroute:
 class Settled:
     """Nothing of this message is open any more."""
 
-    parcel: Parcel
+    message: Message
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -194,7 +198,7 @@ class Sender:
     """See the module.
 
     Args:
-        parcels_max: See the module, as the next two.
+        copies_max: See the module, as the next two.
         bytes_max: In bytes.
         window_max: In numbers.
         backoff: The pause before a copy is sent again.
@@ -205,9 +209,9 @@ class Sender:
     """
 
     def __init__(
-        self, *, parcels_max: int, bytes_max: int, window_max: int, backoff: Backoff, rng: random.Random
+        self, *, copies_max: int, bytes_max: int, window_max: int, backoff: Backoff, rng: random.Random
     ) -> None:
-        self._parcels_max = parcels_max
+        self._copies_max = copies_max
         self._bytes_max = bytes_max
         self._window_max = window_max
         self._backoff = backoff
@@ -223,18 +227,18 @@ class Sender:
 
     # -- messages
 
-    def submit(self, parcel: Parcel, copies: Sequence[tuple[Way, str]]) -> list[Consignment]:
+    def submit(self, message: Message, copies: Sequence[tuple[Way, str]]) -> list[Consignment]:
         """Take over a message, with a copy for each way (and group); number them. Check `full` before."""
         self._messages += 1
-        parcel.copies = parcel.open = len(copies)
+        message.copies = message.open = len(copies)
         consignments = []
         for way, group in copies:
-            consignment = Consignment(parcel, way, group)
+            consignment = Consignment(message, way, group)
             self._unacked += 1
-            self._bytes += parcel.size
+            self._bytes += message.size
             self._enter(consignment)
-            if parcel.deadline_at:
-                heapq.heappush(self._deadlines, (parcel.deadline_at, next(self._serial), consignment))
+            if message.deadline_at:
+                heapq.heappush(self._deadlines, (message.deadline_at, next(self._serial), consignment))
             consignments.append(consignment)
         self._weigh()
         return consignments
@@ -270,7 +274,7 @@ class Sender:
     def give_up(self, consignment: Consignment, reason: str) -> list[Effect]:
         """Nobody is left for one that lost its node."""
         self._given_up += 1
-        consignment.parcel.unconfirmed.append((consignment.tried[-1] if consignment.tried else "", reason))
+        consignment.message.unconfirmed.append((consignment.tried[-1] if consignment.tried else "", reason))
         return [GaveUp(consignment, reason), *self._close(consignment)]
 
     # -- sending
@@ -289,11 +293,11 @@ class Sender:
         outbound = self._streams.get(way)
         return outbound is not None and self._next_due(outbound, now) is not None
 
-    def take(self, way: Way, now: float) -> Transmission | None:
-        """The next that is to be sent on it now; None if there is nothing."""
+    def take(self, way: Way, now: float, *, only_new: bool = False) -> Transmission | None:
+        """The next that is to be sent on it now; None if there is nothing, or only something that was sent before."""
         outbound = self._streams.get(way)
         consignment = None if outbound is None else self._next_due(outbound, now)
-        if outbound is None or consignment is None:
+        if outbound is None or consignment is None or (only_new and consignment.sends):
             return None
         outbound.due.popleft()
         consignment.due = False
@@ -338,7 +342,7 @@ class Sender:
             self._leave(consignment)
             self._expired += 1
             reason = "its deadline has passed"
-            consignment.parcel.unconfirmed.append((consignment.way[0], reason))
+            consignment.message.unconfirmed.append((consignment.way[0], reason))
             effects += [GaveUp(consignment, reason), *self._close(consignment)]
         return effects
 
@@ -405,12 +409,13 @@ class Sender:
         """Copies that wait for their acknowledgement."""
         return self._unacked
 
-    def unacked_by(self) -> dict[str, int]:
-        """How many each node has not acknowledged."""
+    def unacked_by(self, message: Message | None = None) -> dict[str, int]:
+        """How many each node has not acknowledged, of one message or of all."""
         counts: collections.Counter[str] = collections.Counter()
         for (node, _), outbound in self._streams.items():
-            if outbound.open:
-                counts[node] += len(outbound.open)
+            count = sum(message is None or each.message is message for each in outbound.open.values())
+            if count:
+                counts[node] += count
         return dict(counts)
 
     def stats(self) -> SenderStats:
@@ -443,8 +448,8 @@ class Sender:
         outbound.open[consignment.number] = consignment
         outbound.due.append(consignment)
         consignment.previous = 0
-        if consignment.parcel.key:
-            selector = (consignment.group, consignment.parcel.key)
+        if consignment.message.key:
+            selector = (consignment.group, consignment.message.key)
             consignment.previous = outbound.chain.get(selector, 0)
             outbound.chain[selector] = consignment.number
             if consignment.group:
@@ -457,8 +462,8 @@ class Sender:
         del outbound.open[consignment.number]
         while outbound.floor < outbound.next_number and outbound.floor not in outbound.open:
             outbound.floor += 1
-        if consignment.parcel.key:
-            selector = (consignment.group, consignment.parcel.key)
+        if consignment.message.key:
+            selector = (consignment.group, consignment.message.key)
             if outbound.chain.get(selector) == consignment.number:
                 del outbound.chain[selector]
             if consignment.group:
@@ -482,7 +487,7 @@ class Sender:
                 outbound.due.popleft()  # acknowledged, or gone elsewhere, meanwhile
             elif consignment.number >= outbound.floor + self._window_max:
                 return None
-            elif consignment.parcel.deadline_at and consignment.parcel.deadline_at <= now:
+            elif consignment.message.deadline_at and consignment.message.deadline_at <= now:
                 outbound.due.popleft()  # `on_time` sees to it
             else:
                 return consignment
@@ -504,14 +509,16 @@ class Sender:
 
     def _behind(self, consignment: Consignment) -> list[Consignment]:
         """Those with its key: they must not stay where it is not, or they would be handled before it."""
-        parcel = consignment.parcel
+        message = consignment.message
         outbound = self._streams[consignment.way]
-        if not (parcel.key and consignment.group) or outbound.chain.get((consignment.group, parcel.key)) is None:
+        if not (message.key and consignment.group) or outbound.chain.get((consignment.group, message.key)) is None:
             return []
         return [
             other
             for other in outbound.open.values()
-            if other.number > consignment.number and other.group == consignment.group and other.parcel.key == parcel.key
+            if other.number > consignment.number
+            and other.group == consignment.group
+            and other.message.key == message.key
         ]
 
     def _bridge(self, consignment: Consignment) -> None:
@@ -527,15 +534,15 @@ class Sender:
         return outbound is not None and outbound.open.get(consignment.number) is consignment
 
     def _close(self, consignment: Consignment) -> list[Effect]:
-        parcel = consignment.parcel
+        message = consignment.message
         self._unacked -= 1
-        self._bytes -= parcel.size
+        self._bytes -= message.size
         self._weigh()
-        parcel.open -= 1
-        return [] if parcel.open else [Settled(parcel)]
+        message.open -= 1
+        return [] if message.open else [Settled(message)]
 
     def _weigh(self) -> None:
-        self.full = self._unacked >= self._parcels_max or self._bytes >= self._bytes_max
+        self.full = self._unacked >= self._copies_max or self._bytes >= self._bytes_max
 
 
 def _within(open_: dict[int, Consignment], first: int, last: int) -> list[int]:

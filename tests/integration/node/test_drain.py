@@ -45,7 +45,7 @@ def test_a_node_that_is_stopped_under_load_loses_nothing(cluster: ProcessCluster
     records = [json.loads(line) for line in three.log.splitlines() if line.startswith("{")]
     stages = [record for record in records if "stage" in record]
     assert [(record["stage"], record["left"]) for record in stages] == [
-        (stage, 0) for stage in ("members", "timers", "calls", "clients", "events", "sends")
+        (stage, 0) for stage in ("members", "timers", "calls", "clients", "events", "deliveries", "sends")
     ]
     assert DrainStage.__doc__ is not None
     for record in stages:

@@ -10,6 +10,7 @@ from fdn.settings import (
     BlobSettings,
     CallSettings,
     DataSettings,
+    DeliverySettings,
     EventSettings,
     FactSettings,
     LinkSettings,
@@ -24,6 +25,7 @@ SECTIONS: dict[str, Any] = {
     "data": DataSettings,
     "calls": CallSettings,
     "events": EventSettings,
+    "delivery": DeliverySettings,
     "blobs": BlobSettings,
     "facts": FactSettings,
     "log": LogSettings,
@@ -135,6 +137,10 @@ def test_the_pace_follows_the_address_unless_it_is_named() -> None:
     ("make", "said"),
     [
         (lambda: LinkSettings(redial_min_s=3.0), "links.redial_min_s = 3 is above links.redial_max_s = 2"),
+        (
+            lambda: DeliverySettings(retransmit_min_s=9.0),
+            "delivery.retransmit_min_s = 9 is above delivery.retransmit_max_s",
+        ),
         (lambda: DataSettings(stall_warn_s=15.0), "data.stall_warn_s = 15 is not below data.stall_max_s = 15"),
         (lambda: DataSettings(beat_interval_s=1.0), "data.beat_interval_s = 1 is not below data.stall_warn_s"),
     ],

@@ -94,7 +94,7 @@ async def test_a_drain_under_load_loses_nothing():
         await leaving.stop()
         await asyncio.gather(*loads)
         await following
-    assert stages[:6] == ["members", "timers", "calls", "clients", "events", "sends"]
+    assert stages[:7] == ["members", "timers", "calls", "clients", "events", "deliveries", "sends"]
     assert report.by_name()["calls"].before > 0 or report.by_name()["members"].seconds >= 0.05
     assert sorted(n for _, n in answers) == list(range(1000))  # type: ignore[type-var]
     assert "n2" not in {node for node, _ in answers[at_end:]}

@@ -10,12 +10,13 @@ from fdn.messaging.delivery.backoff import Backoff
 from fdn.messaging.delivery.causal import CausalPast
 from fdn.messaging.delivery.frames import Dependency, MessageId
 from fdn.messaging.delivery.receiver import Arrival, Outcome, Receiver
-from fdn.messaging.delivery.sender import Consignment, Effect, Parcel, Reroute, Sender, Transmission
+from fdn.messaging.delivery.sender import Consignment, Effect, Message, Reroute, Sender, Transmission
 from fdn.messaging.delivery.window import DedupWindow
 
-__all__ = ("Network", "Party")
+__all__ = ("TRANSIT_S_MAX", "Network", "Party")
 
 SHARE = 0.1  # of what is lost, duplicated, delayed and reordered, each
+TRANSIT_S_MAX = 0.5
 
 
 class Network:
@@ -109,7 +110,7 @@ class Party:
         network: Network,
         name: str,
         *,
-        takes: Callable[[Parcel], Outcome] | None = None,
+        takes: Callable[[Message], Outcome] | None = None,
         retransmits: bool = True,
         remembers: bool = True,
         reroutes: bool = True,
@@ -132,7 +133,7 @@ class Party:
         bounds: dict[str, Any] = {"window_max": 64, "held_max": 64, "hold_max_s": 30.0, "streams_max": 16} | knobs
         least = 0.1 if retransmits else 1e9
         self.sender = Sender(
-            parcels_max=10_000,
+            copies_max=10_000,
             bytes_max=10**9,
             window_max=bounds["window_max"],
             backoff=Backoff(least, max(least, 1.0), rng),
@@ -154,24 +155,24 @@ class Party:
         label: str = "",
         identity: MessageId | None = None,
         deadline_at: float = 0.0,
-    ) -> Parcel:
-        parcel = Parcel(14, to, {}, None, key=key, identity=identity, deadline_at=deadline_at)
-        parcel.waiter = payload
+    ) -> Message:
+        message = Message(14, to, {}, None, key=key, identity=identity, deadline_at=deadline_at)
+        message.waiter = payload
         copies = [((node, "events"), "") for node in nodes]
         if group:
             way = self.sender.holder(group, key) if key else None
             copies.append((way or (self.network.rng.choice(self.members), "events"), group))
         before = [] if not label else self.past.before(label, self._is_open)
-        consignments = self.sender.submit(parcel, copies)
+        consignments = self.sender.submit(message, copies)
         if label:
             own = [
                 Dependency(self.name, way[0], self.sender.stream_of(way), consignment.number)
                 for (way, _), consignment in zip(copies, consignments, strict=True)
             ]
-            parcel.meta = {"label": label, "past": (*before, *own)}  # type: ignore[dict-item]
+            message.meta = {"label": label, "past": (*before, *own)}  # type: ignore[dict-item]
             self.past.on_sent(label, own)
         self.pump()
-        return parcel
+        return message
 
     def kill(self) -> None:
         """It is gone, and everybody is told."""
@@ -209,7 +210,7 @@ class Party:
             if isinstance(effect, Reroute):
                 for consignment in effect.consignments:
                     others = [node for node in self.members if self.network.parties[node].alive]
-                    key = consignment.parcel.key
+                    key = consignment.message.key
                     held = self.sender.holder(consignment.group, key) if key else None
                     if others and self._reroutes:
                         self.sender.redirect(consignment, held or (self.network.rng.choice(others), "events"))
@@ -229,14 +230,14 @@ class Party:
         self._hand_over(self.receiver.on_gone(peer))
         self.pump()
 
-    def on_message(self, peer: str, transmission: Transmission, sends: int, number: int) -> None:
+    def on_message(self, peer: str, transmission: Transmission, sends: int, number: int, left_s: float) -> None:
         if not self.alive:
             return
-        parcel = transmission.consignment.parcel
-        item = (parcel, sends - 1)
-        meta: Any = parcel.meta
+        message = transmission.consignment.message
+        item = (message, sends - 1, self.network.now + left_s)
+        meta: Any = message.meta
         ready = self.receiver.on_message(
-            peer, transmission.tag, number, item, self.network.now, parcel.identity, meta.get("past", ())
+            peer, transmission.tag, number, item, self.network.now, message.identity, meta.get("past", ())
         )
         self._hand_over(ready)
         self.pump()
@@ -245,7 +246,11 @@ class Party:
         consignment = transmission.consignment
         target = self.network.parties[consignment.way[0]]
         sends, number = consignment.sends, consignment.number
-        self.network.send(self.name, target.name, lambda: target.on_message(self.name, transmission, sends, number))
+        deadline_at = consignment.message.deadline_at
+        left_s = deadline_at - self.network.now if deadline_at else float("inf")  # clocks are not compared
+        self.network.send(
+            self.name, target.name, lambda: target.on_message(self.name, transmission, sends, number, left_s)
+        )
 
     def _acked(self, peer: str, ack: Any) -> None:
         party = self.network.parties[peer]
@@ -257,18 +262,18 @@ class Party:
         queue = list(ready)
         while queue:
             arrival = queue.pop(0)
-            parcel, attempt = arrival.item
-            if parcel.deadline_at and self.network.now >= parcel.deadline_at:
+            message, attempt, deadline_at = arrival.item
+            if self.network.now >= deadline_at:
                 outcome = Outcome.ACCEPTED  # the driver drops what has expired, and counts it
             else:
-                outcome = self._takes(parcel)
+                outcome = self._takes(message)
                 if outcome is Outcome.ACCEPTED:
-                    self.handled.append((parcel.to, parcel.waiter))
+                    self.handled.append((message.to, message.waiter))
                     self.handled_at.append(self.network.now)
                     self.attempts.append(attempt)
                     if arrival.past:
-                        self.past.on_delivered(parcel.meta["label"], arrival.past)
-                    self.on_handled(parcel.to, parcel.waiter)
+                        self.past.on_delivered(message.meta["label"], arrival.past)
+                    self.on_handled(message.to, message.waiter)
             queue += self.receiver.on_outcome(arrival, outcome, self.network.now)
 
     def _on_time(self) -> None:
@@ -276,7 +281,7 @@ class Party:
             self._hand_over(self.receiver.on_time(self.network.now))
             self.pump()
 
-    def _usually(self, parcel: Parcel) -> Outcome:
+    def _usually(self, message: Message) -> Outcome:
         return Outcome.FULL if self.network.rng.random() < 0.05 else Outcome.ACCEPTED
 
     def _is_open(self, dependency: Dependency) -> bool:

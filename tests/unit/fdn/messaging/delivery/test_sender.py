@@ -5,21 +5,21 @@ from typing import Any
 
 from fdn.messaging.delivery.backoff import Backoff
 from fdn.messaging.delivery.frames import Ack, Tag
-from fdn.messaging.delivery.sender import Consignment, GaveUp, Parcel, Reroute, Sender, Settled
+from fdn.messaging.delivery.sender import Consignment, GaveUp, Message, Reroute, Sender, Settled
 
 A, B, C = ("a", "events"), ("b", "events"), ("c", "events")
 
 
 class There:
     def __init__(self, **bounds: Any) -> None:
-        usual: dict[str, Any] = {"parcels_max": 8, "bytes_max": 10_000, "window_max": 4}
+        usual: dict[str, Any] = {"copies_max": 8, "bytes_max": 10_000, "window_max": 4}
         rng = random.Random(1)
         self.sender = Sender(backoff=Backoff(1.0, 8.0, rng), rng=rng, **(usual | bounds))
 
     def put(self, *copies: Any, key: str = "", deadline_at: float = 0.0, body: bytes = b"") -> list[Consignment]:
         """Submit one message to ways, or to (way, group)."""
-        parcel = Parcel(14, "s", {}, body, key=key, deadline_at=deadline_at)
-        return self.sender.submit(parcel, [copy if isinstance(copy[0], tuple) else (copy, "") for copy in copies])
+        message = Message(14, "s", {}, body, key=key, deadline_at=deadline_at)
+        return self.sender.submit(message, [copy if isinstance(copy[0], tuple) else (copy, "") for copy in copies])
 
     def sent(self, way: Any, now: float = 0.0) -> list[tuple[int, int, int]]:
         """(number, floor, previous) of all that goes out now."""
@@ -87,7 +87,7 @@ def test_no_more_than_the_window_is_under_way():
 
 
 def test_full():
-    there = There(parcels_max=2)
+    there = There(copies_max=2)
     there.put(A)
     assert not there.sender.full
     there.put(A)
@@ -121,8 +121,8 @@ def test_what_has_expired_is_given_up_and_nobody_waits_for_it():
     assert there.sent(A, 6.0) == [(1, 1, 0), (2, 1, 0), (4, 1, 3)]
     effects = there.sender.on_time(6.0)
     assert [type(effect) for effect in effects] == [GaveUp, Settled]
-    assert second[0].parcel.unconfirmed == [("a", "its deadline has passed")]
-    assert first[0].parcel.unconfirmed == []
+    assert second[0].message.unconfirmed == [("a", "its deadline has passed")]
+    assert first[0].message.unconfirmed == []
     assert there.sender.next_expiry() is None
     there.sender.on_open(A)
     assert there.sent(A, 7.0) == [(1, 1, 0), (2, 1, 0), (4, 1, 2)]
@@ -146,13 +146,13 @@ def test_a_gone_node_is_given_up_and_its_groups_go_elsewhere():
     reroute, gave_up, settled = there.sender.on_gone("a", "it is dead")
     assert reroute == Reroute((grouped,), "it is dead")
     assert isinstance(gave_up, GaveUp)
-    assert settled == Settled(plain.parcel)
-    assert plain.parcel.unconfirmed == [("a", "it is dead")]
+    assert settled == Settled(plain.message)
+    assert plain.message.unconfirmed == [("a", "it is dead")]
     assert grouped.tried == ["a"]
     there.sender.redirect(grouped, B)
     assert there.sent(B) == [(1, 1, 0)]
     assert grouped.sends == 2
-    assert there.ack(B, 1) == [Settled(grouped.parcel)]
+    assert there.ack(B, 1) == [Settled(grouped.message)]
     assert there.sender.stats().redelivered == 1
 
 
@@ -191,7 +191,7 @@ def test_nobody_is_left():
     assert isinstance(reroute, Reroute)
     gave_up, settled = there.sender.give_up(grouped, reroute.reason)
     assert gave_up == GaveUp(grouped, "it is dead")
-    assert settled == Settled(grouped.parcel)
+    assert settled == Settled(grouped.message)
     assert there.sender.unacked == 0
 
 
@@ -199,7 +199,7 @@ def test_accepted_here():
     there = There()
     (grouped,) = there.put((A, "g"))
     there.sender.on_gone("a", "it is dead")
-    assert there.sender.accepted_here(grouped) == [Settled(grouped.parcel)]
+    assert there.sender.accepted_here(grouped) == [Settled(grouped.message)]
 
 
 def test_the_end():
