@@ -14,13 +14,20 @@ from typing import Any
 from fdn.sim import Run, Scenario, run
 from fdn.sim.scenarios import SCENARIOS, STUDIES
 from fdn.sim.study import Study, StudyRequest
+from tools import mutants
 
 __all__ = ("play",)
+
+_MUTANTS = "`mutants` instead of a scenario plays each planted bug of tests/mutants until a seed sees it."
 
 
 def play(arguments: Sequence[str]) -> int:
     """Play, and return 1 if a seed failed."""
+    if arguments[:1] == ["mutants"]:
+        return _hunt(arguments[1:])
     options = _parse(arguments)
+    if options.patch is not None:
+        return _play_patched(options.patch, arguments)
     if options.scenario in STUDIES:
         return _study(STUDIES[options.scenario], options)
     scenario = SCENARIOS[options.scenario]
@@ -82,7 +89,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser = argparse.ArgumentParser(
         prog="python3 -m tools sim",
-        description=f"All of it in virtual time.\n\nscenarios, for many seeds:\n{scenarios}\n\nstudies:\n{studies}",
+        description=f"All of it in virtual time. {_MUTANTS}\n\n"
+        f"scenarios, for many seeds:\n{scenarios}\n\nstudies:\n{studies}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("scenario", choices=[*SCENARIOS, *STUDIES], metavar="SCENARIO")
@@ -97,6 +105,10 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--edges", type=Path, default=None, metavar="FILE", help="of hyparview: links and hops, as JSON lines"
     )
+    parser.add_argument(
+        "--patch", type=Path, default=None, metavar="FILE", help="plant a bug first, in a scratch copy of the source"
+    )
+    parser.add_argument("--no-shrink", action="store_true", help="do not look for the faults that a failure takes")
     parser.add_argument("--keep-going", action="store_true", help="play the other seeds, too, when one has failed")
     parser.add_argument("--json", action="store_true", help="a summary for programs instead of the table")
     options = parser.parse_args(arguments)
@@ -108,13 +120,43 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     return options
 
 
+def _hunt(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python3 -m tools sim mutants", description=_MUTANTS)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="only these, as raft/vote-twice")
+    parser.add_argument("--seeds", type=_positive, default=100, metavar="N", help="at most, for each (100)")
+    parser.add_argument("--json", action="store_true", help="for programs instead of the table")
+    options = parser.parse_args(arguments)
+    try:
+        return mutants.hunt(options.names, options.seeds, options.json)
+    except ValueError as error:
+        parser.error(str(error))
+
+
+def _play_patched(patch: Path, arguments: Sequence[str]) -> int:
+    """The same command, but for the patch, in a copy that has it."""
+    rest, skip = [], False
+    for argument in arguments:
+        if skip or argument.startswith("--patch="):
+            skip = False
+        elif argument == "--patch":
+            skip = True
+        else:
+            rest.append(argument)
+    try:
+        return mutants.play_patched(patch, rest)
+    except (OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
 def _runs(scenario: Scenario, options: argparse.Namespace) -> Iterator[Run]:
     begun = time.monotonic()
     live = sys.stderr.isatty()
     for number, seed in enumerate(range(options.seed, options.seed + options.seeds), start=1):
         if live:
             print(f"\r\x1b[K{scenario.name}: seed {seed}, {number} of {options.seeds}", end="", file=sys.stderr)
-        done = run(scenario, seed, nodes=options.nodes, only=options.faults)
+        spent = 0 if options.no_shrink else 100
+        done = run(scenario, seed, nodes=options.nodes, only=options.faults, shrink_runs_max=spent)
         if live:
             print("\r\x1b[K", end="", file=sys.stderr)
         elif number % 100 == 0:
