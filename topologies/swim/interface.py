@@ -119,5 +119,6 @@ class SwimStats:
     deaths: int
     refutations: int
     claims_ignored: int  # absurd, or more than a message may hold, or the table was full
+    health_score: int  # 0: we are well; more: we get too few answers, and probe more slowly
     acks_unexpected: int  # late, or never asked for
     pauses: int  # times when this node itself had not run

@@ -20,6 +20,7 @@ __all__ = (
     "Claim",
     "Gossip",
     "Message",
+    "Nack",
     "Ping",
     "PingReq",
     "PushPull",
@@ -98,6 +99,13 @@ class Ack(msgspec.Struct, frozen=True, array_like=True, tag=True):
     claims: tuple[Claim, ...] = ()
 
 
+class Nack(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """A helper: it has not answered me so far either. Lifeguard section IV-A."""
+
+    seq: int  # the requester's
+    claims: tuple[Claim, ...] = ()
+
+
 class Gossip(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """News that did not want to wait for a Ping."""
 
@@ -111,7 +119,7 @@ class PushPull(msgspec.Struct, frozen=True, array_like=True, tag=True):
     reply: bool = False  # wanted: everything that the receiver believes
 
 
-Message = Ping | PingReq | Ack | Gossip | PushPull
+Message = Ping | PingReq | Ack | Nack | Gossip | PushPull
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
@@ -132,7 +140,7 @@ def decode(data: bytes | bytearray | memoryview | msgspec.Raw) -> Message:
         return _decoder.decode(data)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise RemoteProtocolError(
-            f"no SWIM message: {error}; expected Ping, PingReq, Ack, Gossip or PushPull"
+            f"no SWIM message: {error}; expected Ping, PingReq, Ack, Nack, Gossip or PushPull"
         ) from error
 
 

@@ -4,15 +4,20 @@ Every probe interval the next member of a shuffled list is sent a Ping. If no Ac
 helpers are sent a PingReq; if none of them brings an Ack by the end of the interval, the probe has failed. The list is
 gone through round robin and shuffled anew after each round, and who joins is inserted at a random place: each member
 is probed at least once in 2n - 1 intervals, and the mean first detection by anyone takes e / (e - 1) intervals.
+
+All times are stretched by our own health (`awareness`). A helper whose Ping is not answered in time says so (`Nack`),
+so that the requester can tell silence of the target from its own deafness.
 """
 
 import dataclasses
+import math
 import random
 
 from topologies.identity import NodeId
+from topologies.swim.awareness import Awareness
 from topologies.swim.settings import SwimSettings
 
-__all__ = ("AskHelpers", "PingPeer", "ProbeEvent", "ProbeFailed", "Prober", "Relay")
+__all__ = ("AskHelpers", "PingPeer", "ProbeEvent", "ProbeFailed", "Prober", "Relay", "TellRequester")
 
 _RELAYS_MAX = 1024
 _RTT_GAIN = 1 / 8  # RFC 6298
@@ -44,7 +49,15 @@ class ProbeFailed:
     helpers: tuple[NodeId, ...]
 
 
-ProbeEvent = PingPeer | AskHelpers | ProbeFailed
+@dataclasses.dataclass(frozen=True, slots=True)
+class TellRequester:
+    """Send a Nack: the one whom we pinged for `requester` has not answered yet."""
+
+    requester: NodeId
+    seq: int
+
+
+ProbeEvent = PingPeer | AskHelpers | ProbeFailed | TellRequester
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -54,6 +67,7 @@ class Relay:
     requester: NodeId
     seq: int
     target: NodeId
+    nack_at: float  # infinite once it was sent
     expires: float
 
 
@@ -65,6 +79,7 @@ class _Probe:
     fail_at: float
     asked: bool = False
     helpers: tuple[NodeId, ...] = ()
+    nacked: set[NodeId] = dataclasses.field(default_factory=set)
 
 
 class Prober:
@@ -72,12 +87,14 @@ class Prober:
 
     Args:
         settings: Intervals and counts.
+        awareness: Our health; moved by what comes of the probes.
         rng: Order, helpers and the first sequence number: random at each start, so that an Ack meant for an earlier
             life answers nothing.
     """
 
-    def __init__(self, settings: SwimSettings, rng: random.Random) -> None:
+    def __init__(self, settings: SwimSettings, awareness: Awareness, rng: random.Random) -> None:
         self._settings = settings
+        self._awareness = awareness
         self._rng = rng
         self._seq = rng.getrandbits(32)
         self._round: list[NodeId] = []
@@ -134,7 +151,10 @@ class Prober:
         if len(self._relays) >= _RELAYS_MAX:
             return []
         self._seq += 1
-        self._relays[self._seq] = Relay(requester, seq, target, now + self._settings.probe_interval_s)
+        settings = self._settings
+        # The requester, who began an ack timeout ago, waits for the rest of its interval: half of that is for the Ack.
+        nack_at = now + (settings.probe_interval_s - settings.ack_timeout_s) / 2
+        self._relays[self._seq] = Relay(requester, seq, target, nack_at, now + settings.probe_interval_s)
         return [PingPeer(target, self._seq)]
 
     def on_ack(self, sender: NodeId, seq: int, now: float) -> Relay | None:
@@ -149,8 +169,17 @@ class Prober:
             return None
         if sender == probe.peer:
             self._measure(sender, now - probe.started)
+        self._awareness.answered()
         self._drop(probe.peer)
         return None
+
+    def on_nack(self, sender: NodeId, seq: int) -> None:
+        """A helper has had no answer either."""
+        probe = self._probes.get(seq)
+        if probe is None or sender not in probe.helpers:
+            self.unexpected_count += 1
+        else:
+            probe.nacked.add(sender)
 
     def tick(self, now: float) -> list[ProbeEvent]:
         """What is due."""
@@ -158,16 +187,22 @@ class Prober:
         for seq, probe in list(self._probes.items()):
             if now >= probe.fail_at:
                 self.failed_count += 1
+                self._awareness.unanswered(len(probe.helpers), len(probe.nacked))
                 self._drop(probe.peer)
                 events.append(ProbeFailed(probe.peer, now - probe.started, probe.helpers))
             elif now >= probe.ask_at and not probe.asked:
                 events.extend(self._ask(seq, probe))
         for seq in [seq for seq, relay in self._relays.items() if now >= relay.expires]:
             del self._relays[seq]
+        for seq, relay in self._relays.items():
+            if now >= relay.nack_at:
+                self._relays[seq] = dataclasses.replace(relay, nack_at=math.inf)
+                events.append(TellRequester(relay.requester, relay.seq))
         if self._watched and now >= self._next_at:
-            self._next_at += self._settings.probe_interval_s
+            interval_s = self._settings.probe_interval_s * self._awareness.stretch
+            self._next_at += interval_s
             if self._next_at <= now:  # beats that were missed are not made up for
-                self._next_at = now + self._settings.probe_interval_s
+                self._next_at = now + interval_s
             peer = self._next_peer()
             if peer not in self._probed:
                 events.append(self._start(peer, now))
@@ -177,7 +212,7 @@ class Prober:
         deadlines = [
             probe.fail_at if probe.asked else min(probe.ask_at, probe.fail_at) for probe in self._probes.values()
         ]
-        deadlines.extend(relay.expires for relay in self._relays.values())
+        deadlines.extend(min(relay.nack_at, relay.expires) for relay in self._relays.values())
         if self._watched:
             deadlines.append(self._next_at)
         return min(deadlines, default=None)
@@ -188,7 +223,8 @@ class Prober:
             probe.ask_at += lag_s
             probe.fail_at += lag_s
         self._relays = {
-            seq: dataclasses.replace(relay, expires=relay.expires + lag_s) for seq, relay in self._relays.items()
+            seq: dataclasses.replace(relay, nack_at=relay.nack_at + lag_s, expires=relay.expires + lag_s)
+            for seq, relay in self._relays.items()
         }
 
     def _next_peer(self) -> NodeId:
@@ -204,8 +240,9 @@ class Prober:
     def _start(self, peer: NodeId, now: float) -> PingPeer:
         self.probes_count += 1
         self._seq += 1
+        settings, stretch = self._settings, self._awareness.stretch
         self._probes[self._seq] = _Probe(
-            peer, now, now + self._settings.ack_timeout_s, now + self._settings.probe_interval_s
+            peer, now, now + settings.ack_timeout_s * stretch, now + settings.probe_interval_s * stretch
         )
         self._probed[peer] = self._seq
         return PingPeer(peer, self._seq)

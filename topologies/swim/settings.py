@@ -24,6 +24,11 @@ class SwimSettings:
             Raising it lowers false positives and delays every death not proved by a refused connection. Minus 2, it is
             the number of confirmations that bring the time down from its highest to its least (Lifeguard's k).
         suspicion_max_multiplier: Most time to refute, in least times (Lifeguard's beta), while nobody confirms.
+        health_score_max: How much a node that gets no answers doubts itself (Lifeguard's S, less one): its probes take
+            up to this plus one times as long. Raising it spares the others when we are slow, and lets us find fewer of
+            their deaths meanwhile; others find them. 0 for never.
+        tells_suspects: What is held against a member rides on whatever is sent to it (Lifeguard's buddy system), so
+            that it can refute at once. Without it there is no reason but to measure what it brings.
         retransmit_multiplier: Each claim is sent this often times ceil(log10(n + 1)). Raising it makes news surer and
             messages longer.
         gossip_interval_s: News that has not been sent often enough goes out on its own this often. Nothing is sent
@@ -45,6 +50,8 @@ class SwimSettings:
     indirect_count: int = 3
     suspicion_multiplier: int = 4
     suspicion_max_multiplier: int = 6
+    health_score_max: int = 7
+    tells_suspects: bool = True
     retransmit_multiplier: int = 4
     gossip_interval_s: float = 0.2
     gossip_fan: int = 3
@@ -57,7 +64,8 @@ class SwimSettings:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if not (math.isfinite(value) and value > 0):
+            may_be_0 = field.name in ("health_score_max", "tells_suspects")
+            if not (math.isfinite(value) and (value > 0 or (may_be_0 and value == 0))):
                 raise ValueError(f"{field.name} is {value}; it must be above 0")
         if self.ack_timeout_s >= self.probe_interval_s:
             raise ValueError(

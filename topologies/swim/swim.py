@@ -4,7 +4,8 @@ The problem: n nodes want to know of each other who is alive, without a central 
 not grow with n. SWIM (Das, Gupta, Motivala, DSN 2002) has each node probe one member per interval, directly and
 then through helpers (`probe`), gives a member that did not answer time to refute (`suspicion`), and lets the news ride
 on the probes (`dissemination`). What outranks what is a table (`membership`). From Lifeguard (Dadgar, Phillips, Currey,
-2017): suspicions shortened by independent confirmations, and each message to a suspect tells it first that it is one.
+2017): suspicions shortened by independent confirmations, each message to a suspect tells it first that it is one, and a
+node that gets no answers doubts itself first (`awareness`).
 From memberlist: a gossip round of its own while there is news, and push-pull.
 
 Where we depart, and why:
@@ -43,6 +44,7 @@ from typing import assert_never
 import msgspec
 
 from topologies.identity import NodeId
+from topologies.swim.awareness import Awareness
 from topologies.swim.dissemination import Dissemination, transmissions_max
 from topologies.swim.interface import (
     Effect,
@@ -65,13 +67,14 @@ from topologies.swim.messages import (
     Claim,
     Gossip,
     Message,
+    Nack,
     Ping,
     PingReq,
     PushPull,
     Status,
     flaw,
 )
-from topologies.swim.probe import AskHelpers, PingPeer, ProbeEvent, ProbeFailed, Prober
+from topologies.swim.probe import AskHelpers, PingPeer, ProbeEvent, ProbeFailed, Prober, TellRequester
 from topologies.swim.settings import SwimSettings
 from topologies.swim.suspicion import Suspicion
 
@@ -95,7 +98,8 @@ class Swim:
         self._settings = settings
         self._rng = rng
         self._membership = Membership(me, settings)
-        self._prober = Prober(settings, rng)
+        self._awareness = Awareness(settings.health_score_max)
+        self._prober = Prober(settings, self._awareness, rng)
         self._news = Dissemination(subjects_max=settings.members_max)
         self._suspicions: dict[NodeId, Suspicion] = {}
         self._told_all: dict[NodeId, float] = {}  # when a live member was last sent everything
@@ -131,6 +135,7 @@ class Swim:
             deaths=self._death_count,
             refutations=self._refutation_count,
             claims_ignored=self._ignored_count + self._membership.refused_count,
+            health_score=self._awareness.score,
             acks_unexpected=self._prober.unexpected_count,
             pauses=self._pause_count,
         )
@@ -224,6 +229,8 @@ class Swim:
                 relay = self._prober.on_ack(sender, seq, now)
                 if relay is not None:
                     self._send(relay.requester, Ack(relay.seq, self._claims_for(relay.requester)))
+            case Nack(seq):
+                self._prober.on_nack(sender, seq)
             case Gossip():
                 pass
             case PushPull():
@@ -341,6 +348,7 @@ class Swim:
             self._ignored_count += 1
             return
         self._refutation_count += 1
+        self._awareness.accused()
         self._out.append(Refuted(self.me, heard))
         self._spread(self.me, now)
 
@@ -397,6 +405,8 @@ class Swim:
                 case AskHelpers(peer, seq, helpers):
                     for helper in helpers:
                         self._send(helper, PingReq(seq, peer, self._claims_for(helper)))
+                case TellRequester(requester, seq):
+                    self._send(requester, Nack(seq, self._claims_for(requester)))
                 case ProbeFailed(peer, waited_s, helpers):
                     asked = f", nor through {len(helpers)} others" if helpers else ""
                     self._suspect(peer, f"no answer in {waited_s:.2f} s{asked}", now)
@@ -424,7 +434,7 @@ class Swim:
         """What to tell `peer` along with a message: first what is held against it (Lifeguard's buddy system)."""
         held = self._membership.get(peer)
         against = []
-        if held is not None and held.status is not Status.ALIVE:
+        if self._settings.tells_suspects and held is not None and held.status is not Status.ALIVE:
             against = [self._membership.dated(held, self._last_now or 0.0)]
         sent_max = transmissions_max(self._settings.retransmit_multiplier, self._membership.live_count + 1)
         picked = self._news.pick(self._settings.claims_per_message_max - len(against), sent_max)

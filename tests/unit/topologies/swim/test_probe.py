@@ -2,15 +2,19 @@ import itertools
 import random
 import statistics
 
+import pytest
+
 from topologies.identity import NodeId
-from topologies.swim.probe import AskHelpers, PingPeer, ProbeFailed, Prober
+from topologies.swim.awareness import Awareness
+from topologies.swim.probe import AskHelpers, PingPeer, ProbeFailed, Prober, TellRequester
 from topologies.swim.settings import SwimSettings
 
 LOCAL = SwimSettings.local()
 
 
 def make(*peers, seed=1, **settings):
-    prober = Prober(SwimSettings(probe_interval_s=0.25, ack_timeout_s=0.1, **settings), random.Random(seed))
+    chosen = SwimSettings(probe_interval_s=0.25, ack_timeout_s=0.1, **settings)
+    prober = Prober(chosen, Awareness(chosen.health_score_max), random.Random(seed))
     for peer in peers:
         prober.watch(NodeId(peer), 0.0)
     return prober
@@ -182,6 +186,7 @@ def test_help_ends_with_the_interval_and_is_bounded():
     prober._next_at = 99.0
     asked = sum(len(prober.help(NodeId("r"), seq, NodeId("t"), 10.0)) for seq in range(5000))
     assert asked == 1024
+    assert len(prober.tick(10.08)) == 1024  # each requester is told once that there is no answer yet
     assert prober.next_deadline() == 10.25
     prober.tick(10.25)
     assert len(prober.help(NodeId("r"), 1, NodeId("t"), 10.3)) == 1
@@ -200,4 +205,58 @@ def test_time_that_we_did_not_run_does_not_count():
     prober.help(NodeId("r"), 1, NodeId("b"), 10.0)
     prober._next_at = 99.0
     prober.postpone(5.0)
-    assert prober.next_deadline() == 15.1
+    assert prober.next_deadline() == pytest.approx(15.075)  # to tell the requester
+
+
+def failures(prober, nacks, count):
+    """How long so many probes take to fail when nobody answers, and `nacks` helpers say that they have none either."""
+    waited: list[float] = []
+    while len(waited) < count:
+        _, events = next_events(prober)
+        for event in events:
+            if isinstance(event, AskHelpers):
+                for helper in event.helpers[:nacks]:
+                    prober.on_nack(helper, event.seq)
+            if isinstance(event, ProbeFailed):
+                waited.append(event.waited_s)
+    return waited
+
+
+def test_who_hears_nothing_from_helpers_either_takes_more_time():
+    assert failures(make(*"abcde"), 3, 5) == pytest.approx([0.25] * 5)
+    slower = failures(make(*"abcde"), 2, 5)  # the next probe begins as the first fails
+    assert slower == pytest.approx([0.25, 0.25, 0.5, 0.75, 1.0], abs=0.26)
+    assert max(failures(make(*"abcde"), 0, 12)) == pytest.approx(8 * 0.25)
+
+
+def test_without_doubts_the_pace_stays():
+    assert failures(make(*"abcde", health_score_max=0), 0, 5) == pytest.approx([0.25] * 5)
+
+
+def test_an_answer_restores_the_pace():
+    prober = make(*"abcde")
+    failures(prober, 2, 3)
+    for _ in range(20):
+        now, events = next_events(prober)
+        for event in events:
+            if isinstance(event, PingPeer):
+                prober.on_ack(event.peer, event.seq, now)
+    assert failures(prober, 3, 1) == pytest.approx([0.25])
+
+
+def test_a_helper_says_once_that_it_has_no_answer_in_time_for_the_requester():
+    prober = make("a", "b")
+    (ping,) = prober.help(NodeId("r"), 9, NodeId("a"), 10.0)
+    told = []
+    for now in (10.07, 10.08, 10.2):
+        told += [(now, event) for event in prober.tick(now) if isinstance(event, TellRequester)]
+    assert told == [(10.08, TellRequester(NodeId("r"), 9))]
+    relay = prober.on_ack(NodeId("a"), ping.seq, 10.21)  # it comes after all, and is passed on
+    assert relay is not None
+    assert relay.requester == "r"
+
+
+def test_a_nack_of_somebody_who_was_not_asked_means_nothing():
+    prober = make("a", "b")
+    prober.on_nack(NodeId("b"), 12345)
+    assert prober.unexpected_count == 1
