@@ -1,6 +1,4 @@
-"""`bench`: casts, calls, events and streams of this checkout, beside others in the same run. It reports; it judges
-nothing.
-"""
+"""`bench`: this checkout beside others in the same run. It reports; nothing fails for a figure."""
 
 import argparse
 import json
@@ -15,17 +13,25 @@ __all__ = ("bench", "table")
 _KINDS: Final = ("cast", "call", "stream", "events")
 _DEFAULT_KINDS: Final = ("cast", "call")
 _RESULTS: Final = Path("build", "bench")
+# Written out, so that --help needs nothing but the standard library; a test holds them to those of tools.peers.
+_PEERS: Final = ("pyzmq", "erlang", "zenoh", "nats", "redis")
+_PARTS: Final = ("side_by_side", "mixed", "overload", "load")
 
 
 def bench(root: Path, arguments: Sequence[str]) -> int:
     """Run `fdn bench` for casts, calls and streams, and events beside nats-py; print tables."""
     parser = argparse.ArgumentParser(
         prog="python3 -m tools bench",
-        description="cast, call and stream run `fdn bench`; events puts nats-py with nats-server beside fdn, which are "
-        "installed into .venv/peers, and writes events.json and events.txt into a folder.",
+        description="With --peers: all that concerns messages, fdn beside these, in one run, and a table of what was "
+        "promised; the peers are installed into .venv/peers (and from Debian, for root), or left out by name. "
+        "Otherwise cast, call and stream run `fdn bench`; events puts nats-py with nats-server beside fdn, and writes "
+        "events.json and events.txt into a folder.",
     )
     parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"{', '.join(_KINDS)}; by default cast and call")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers of cast, call and stream there")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there (not those of events)")
+    parser.add_argument("--peers", type=_peers, metavar="NAME,NAME", help=f"{', '.join(_PEERS)}: measure beside these")
+    parser.add_argument("--quick", action="store_true", help="with --peers: rough figures in about two minutes")
+    parser.add_argument("--parts", type=_parts, metavar="NAME,NAME", help=f"with --peers: only {', '.join(_PARTS)}")
     parser.add_argument("--out", type=Path, default=_RESULTS, metavar="FOLDER", help="for events (build/bench)")
     parser.add_argument("--subscribers", type=_numbers, default="1,5,50", metavar="N,N", help="for events (1,5,50)")
     parser.add_argument("--duration", type=float, default=3.0, metavar="SECONDS", help="of each figure of events (3)")
@@ -33,6 +39,10 @@ def bench(root: Path, arguments: Sequence[str]) -> int:
     kinds = options.kinds or _DEFAULT_KINDS
     if unknown := [kind for kind in kinds if kind not in _KINDS]:
         parser.error(f"{unknown[0]!r} is none of {', '.join(_KINDS)}")
+    if options.peers is not None:
+        if options.kinds:
+            parser.error("--peers measures everything: leave out what to measure, or see --parts")
+        return _suite(root, options)
     results: dict[str, Any] = {}
     for kind in kinds:
         if kind == "events":
@@ -67,6 +77,31 @@ def _events(root: Path, options: argparse.Namespace) -> int:
     from tools.peers import events  # here, because it imports fdn, which is only in .venv
 
     return events.run(root, options.out, options.subscribers, options.duration)
+
+
+def _suite(root: Path, options: argparse.Namespace) -> int:
+    from tools.peers import suite
+
+    fields: dict[str, Any] = {"peers": options.peers, "say": suite.progress}
+    if options.parts is not None:
+        fields["parts"] = options.parts
+    plan = suite.SuitePlan.quick(**fields) if options.quick else suite.SuitePlan(**fields)
+    return suite.run(root, plan, options.json)
+
+
+def _names(text: str, known: Sequence[str]) -> tuple[str, ...]:
+    names = tuple(text.split(","))
+    if unknown := [name for name in names if name not in known]:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(known)}")
+    return names
+
+
+def _peers(text: str) -> tuple[str, ...]:
+    return _names(text, _PEERS)
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    return _names(text, _PARTS)
 
 
 def _numbers(text: str) -> tuple[int, ...]:

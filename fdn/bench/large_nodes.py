@@ -9,13 +9,15 @@ from fdn.app import App
 from fdn.bench.nodes import CLUSTER, run_loop
 from fdn.bench.worker import exchange, orders_on_loop, until
 from fdn.node import Node
-from fdn.settings import Settings
+from fdn.settings import DataSettings, Settings
 
 __all__ = ("receiver", "sender")
 
 _STILL_S: Final = 2.0
 _LOOK_S: Final = 0.0005
 _TIMEOUT_S: Final = 60.0
+# 16 MiB of data are a few bytes more on the wire, and by default refused.
+_DATA: Final = DataSettings(body_bytes_max=1024 * 1024 * 1024)
 
 
 def receiver(endpoint: str) -> None:
@@ -40,7 +42,8 @@ def receiver(endpoint: str) -> None:
         return received["count"], received["bytes"], last_at if received["count"] < expected else time.monotonic()
 
     async def main() -> None:
-        async with Node(app, settings=Settings(name="receiver", cluster=CLUSTER, bind=endpoint)) as node:
+        settings = Settings(name="receiver", cluster=CLUSTER, bind=endpoint, data=_DATA)
+        async with Node(app, settings=settings) as node:
             await asyncio.to_thread(exchange, {"endpoint": node.endpoint})
 
     run_loop(main)
@@ -50,7 +53,8 @@ def sender(endpoint: str, join: str) -> None:
     """Join the receiver, and send to it as ordered."""
 
     async def main() -> None:
-        async with Node(settings=Settings(name="sender", cluster=CLUSTER, bind=endpoint, join=(join,))) as node:
+        settings = Settings(name="sender", cluster=CLUSTER, bind=endpoint, join=(join,), data=_DATA)
+        async with Node(settings=settings) as node:
             await orders_on_loop({}, lambda order: _send(node, **order))
 
     run_loop(main)

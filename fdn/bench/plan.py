@@ -54,7 +54,7 @@ class Plan:
 def in_turn(kinds: Iterable[_T], number: int) -> list[_T]:
     """All kinds, beginning with another one in each round: none is always the first, or always behind the same one."""
     kinds = list(kinds)
-    first = number % len(kinds)
+    first = number % len(kinds) if kinds else 0
     return [*kinds[first:], *kinds[:first]]
 
 

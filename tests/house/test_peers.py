@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 from fdn.bench.events import EventPlan, Figure
 from fdn.bench.plan import ROUNDS
 from tools import bench
-from tools.peers import environment, events, nats_peer, nats_worker
+from tools.peers import environment, events, nats_worker, servers
 from tools.progress import StepFailedError
 
 ROOT = Path(__file__).parents[2]
@@ -84,33 +86,66 @@ def test_what_there_is_to_measure(capsys: pytest.CaptureFixture[str]) -> None:
 # -- their environment
 
 
-def test_it_is_made_once_and_again_when_something_else_is_wanted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    commands: list[list[str]] = []
+class Installer:
+    """Stands in for `venv`, pip and apt-get: what they were asked for, and whether they can."""
 
-    def run(title: str, command: list[str], cwd: Path) -> tuple[bool, str]:
-        commands.append(command)
-        (tmp_path / ".venv" / "peers" / "bin").mkdir(parents=True, exist_ok=True)
-        (tmp_path / ".venv" / "peers" / "bin" / "python").touch()
+    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.root = root
+        self.commands: list[list[str]] = []
+        self.programs: set[str] = set()
+        self.missing: set[str] = set()
+        monkeypatch.setattr(environment, "run_quietly", self.run)
+        monkeypatch.setattr(shutil, "which", lambda name: name if name in self.programs | {"apt-get"} else None)
+        monkeypatch.setattr(os, "geteuid", lambda: 0)
+
+    def run(self, title: str, command: list[str], cwd: Path) -> tuple[bool, str]:
+        self.commands.append(command)
+        if any(wanted in argument for wanted in self.missing for argument in command):
+            return False, "no network"
+        if "venv" in command:
+            (self.root / ".venv" / "peers" / "bin").mkdir(parents=True, exist_ok=True)
+            (self.root / ".venv" / "peers" / "bin" / "python").touch()
+        if command[:2] == ["apt-get", "install"]:
+            self.programs |= {program for programs, name in environment.DEBIAN.values() for program in programs}
         return True, ""
 
-    monkeypatch.setattr(environment, "run_quietly", run)
+
+@pytest.fixture
+def installer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Installer:
+    return Installer(tmp_path, monkeypatch)
+
+
+def test_each_peer_is_installed_once(tmp_path: Path, installer: Installer) -> None:
     for _ in range(2):
-        assert environment.ensure(tmp_path) == tmp_path / ".venv" / "peers" / "bin" / "python"
-    assert len(commands) == 2
-    assert commands[1][-2:] == list(environment.REQUIREMENTS)
-    monkeypatch.setattr(environment, "REQUIREMENTS", ("nats-py>=3",))
-    environment.ensure(tmp_path)
-    assert len(commands) == 4
-    monkeypatch.setattr(environment, "REQUIREMENTS", ("nats-py>=4",))
-    monkeypatch.setattr(environment, "run_quietly", lambda *step: (False, "no network"))
+        assert environment.ensure(tmp_path, "nats") == tmp_path / ".venv" / "peers" / "bin" / "python"
+    assert len(installer.commands) == 2
+    assert installer.commands[1][-2:] == [*environment.REQUIREMENTS["nats"]]
+    environment.ensure(tmp_path, "nats", "zenoh")
+    assert [command[-1] for command in installer.commands[2:]] == [*environment.REQUIREMENTS["zenoh"]]
+    stamp = tmp_path / ".venv" / "peers" / "requirements"
+    stamp.write_text(stamp.read_text().replace("3.", "4.", 1))  # another Python: all of it anew
+    environment.ensure(tmp_path, "nats")
+    assert "--clear" in installer.commands[3]
+    installer.missing.add("redis")
     with pytest.raises(StepFailedError, match="no network"):
-        environment.ensure(tmp_path)
+        environment.ensure(tmp_path, "redis")
+
+
+def test_whoever_cannot_be_had_is_left_out_by_name(tmp_path: Path, installer: Installer) -> None:
+    installer.missing |= {"eclipse-zenoh", "erlang-base"}
+    python, reasons = environment.ensure_all(tmp_path, ("pyzmq", "erlang", "zenoh", "redis"))
+    assert python == tmp_path / ".venv" / "peers" / "bin" / "python"
+    assert reasons == {
+        "erlang": "not installed: escript, epmd (Debian: erlang-base)",
+        "zenoh": "installing eclipse-zenoh>=1,<2: failed. The command was",
+    }
+    assert ["apt-get", "update"] in installer.commands
+    assert "redis-server" in installer.programs
 
 
 def test_none_of_them_is_a_dependency_of_fdn() -> None:
-    assert "nats" not in (ROOT / "setup.cfg").read_text(encoding="utf-8")
+    packages = (ROOT / "setup.cfg").read_text(encoding="utf-8")
+    assert not [name for name in environment.REQUIREMENTS if name in packages]
 
 
 # -- their worker
@@ -175,12 +210,11 @@ def test_its_worker_needs_nothing_of_fdn() -> None:
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.slow
 def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
     broken = tmp_path / "nats-server"
     broken.write_text("#!/bin/sh\necho no port today\nexit 1\n")
     broken.chmod(0o755)
-    with pytest.raises(StepFailedError, match="no port today"), nats_peer.contestant(tmp_path / "python", 1):
+    with pytest.raises(StepFailedError, match="no port today"), servers.nats(broken):
         pass
 
 

@@ -19,7 +19,7 @@ from fdn import __version__
 from fdn.bench import events as ours
 from fdn.bench.events import Contestant, EventPlan, Figure, one_round, rows
 from fdn.bench.plan import ROUNDS, in_turn
-from tools.peers import environment, nats_peer
+from tools.peers import environment, nats_peer, servers
 from tools.progress import StepFailedError
 
 __all__ = ("FORMS", "calibrated", "measure", "run", "table")
@@ -33,14 +33,14 @@ _COUNT_MAX: Final = 200_000  # events of one round
 def run(root: Path, out: Path, subscribers: tuple[int, ...], duration_s: float) -> int:
     """Measure, print the table, and write it beside the numbers into the folder `out`."""
     plan = EventPlan(duration_s=duration_s, subscribers=subscribers, forms=FORMS)
-    python = environment.ensure(root)
+    python = environment.ensure(root, "nats")
     with ours.contestant(plan.transport, plan.processes) as fdn, nats_peer.contestant(python, plan.processes) as peer:
         figures = measure({"fdn": fdn, "nats-py": peer}, plan)
     result = {
         "measured_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "versions": {"fdn": __version__, **environment.versions(python), "python": platform.python_version()},
         "machine": {"cores": _cores(), "system": f"{platform.system()} {platform.machine()}"},
-        "flags": {"nats-server": " ".join(nats_peer.SERVER_FLAGS), "nats-py": "defaults", "fdn": "defaults"},
+        "flags": {"nats-server": " ".join(servers.NATS_FLAGS), "nats-py": "defaults", "fdn": "defaults"},
         "size": plan.size,
         "rounds": ROUNDS,
         "subscribing_processes": plan.processes,
