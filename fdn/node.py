@@ -949,9 +949,10 @@ class Node:
             self._control, self._loop, lambda: self._endpoints, lambda: self._data.stats(), self._work_stats, self._ping
         )
         credit = (settings.data.credit_messages, settings.data.credit_bytes)
+        spin_s = settings.data.spin_s if settings.data.latency == "spin" else 0.0
         self._data_greeter = Greeter(settings.cluster, identity, agreed, credit, features=DATA_FEATURES)
         self._data = DataPlane(
-            transport=self._make_transport(self._loop, limits),
+            transport=self._make_transport(self._loop, dataclasses.replace(limits, spin_s=spin_s)),
             greeter=self._data_greeter,
             settings=settings,
             loop=self._loop,

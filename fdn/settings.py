@@ -130,6 +130,13 @@ class DataSettings:
     # Seconds between beats. Lower notices a stall sooner, and wakes an idle loop more often.
     beat_interval_s: float = _within(0.25, 0.01, 60.0)
 
+    # What an idle node does: sleep until something comes, or ask its sockets again and again for a moment after each
+    # message. `spin` answers sooner, and takes a core of its own while there is traffic.
+    latency: str = _one_of("sleep", "spin")
+
+    # Seconds that `latency = "spin"` goes on after a message. Higher catches rarer ones, at the price of a busy core.
+    spin_s: float = _within(0.001, 0.00001, 1.0)
+
     # Messages that a sending task may queue before it gives the loop a turn, even while there is room. Higher favours
     # throughput of one sender, lower the latency of everything else on the loop.
     sends_per_pass_max: int = _within(512, 1, 65536)

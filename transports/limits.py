@@ -37,6 +37,8 @@ class Limits:
             of our memory.
         drain_messages_max: Batches read from one socket in one turn, before other sockets and callbacks have theirs.
         drain_s_max: Seconds that such a turn may take, handlers included.
+        spin_s: Seconds for which the data sockets are asked again and again after a message was sent or received,
+            before the loop may sleep; 0 for never. Spares two wake-ups in a round trip, and takes a core for as long.
         heartbeat_interval_s: Seconds between ZMTP pings on an otherwise silent connection.
         heartbeat_timeout_s: Seconds without any answer after which a coordination or gossip connection is dropped.
         heartbeat_stalled_s: The same on data and events. libzmq stops reading, pongs too, while a receiver whose user
@@ -59,6 +61,7 @@ class Limits:
     answers_hwm: int = 1024
     drain_messages_max: int = 64
     drain_s_max: float = 0.002
+    spin_s: float = 0.0
     heartbeat_interval_s: float = 1.0
     heartbeat_timeout_s: float = 5.0
     heartbeat_stalled_s: float = 30.0
@@ -70,7 +73,7 @@ class Limits:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if value <= 0:
+            if value < 0 or (value == 0 and field.name != "spin_s"):
                 raise ValueError(f"{field.name}={value} is not a bound; give a positive number")
         if self.batch_messages_max > 65_535:
             raise ValueError(

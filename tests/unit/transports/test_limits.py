@@ -13,8 +13,9 @@ def test_defaults_are_valid_and_leave_room_for_the_largest_body():
 
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Limits)])
 def test_every_limit_is_a_bound_and_explained(name: str):
-    with pytest.raises(ValueError, match=f"{name}=0 is not a bound"):
-        Limits(**{name: 0})
+    none = -1 if name == "spin_s" else 0  # no spinning at all is what it is by default
+    with pytest.raises(ValueError, match=f"{name}={none} is not a bound"):
+        Limits(**{name: none})
     assert f"{name}: " in (Limits.__doc__ or "")
 
 

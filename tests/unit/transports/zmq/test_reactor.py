@@ -1,6 +1,8 @@
 """Sockets on the loop: no stall, and no socket that starves another."""
 
 import asyncio
+from collections.abc import Callable
+from typing import cast as cast_to
 
 import pytest
 import zmq
@@ -96,6 +98,112 @@ def test_a_handler_that_raises_does_not_silence_the_socket():
         assert all(isinstance(error, ZeroDivisionError) for error in raised.entries)
 
     asyncio.run(body())
+
+
+class SteppedLoop:
+    """A loop that does what the test says, when it says so."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.ready: list[Callable[[], None]] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        self.ready.append(callback)
+
+    def step(self) -> None:
+        ready, self.ready = self.ready, []
+        for callback in ready:
+            callback()
+
+    def add_reader(self, fd: int, callback: Callable[[], None]) -> None:
+        """It never tells: whatever is read here was found by asking."""
+
+    def remove_reader(self, fd: int) -> None:
+        pass
+
+
+def stepped(spin_s: float) -> tuple[SteppedLoop, Reactor]:
+    loop = SteppedLoop()
+    return loop, Reactor(cast_to(asyncio.AbstractEventLoop, loop), Limits(spin_s=spin_s))
+
+
+def test_it_keeps_on_asking_for_a_moment_after_each_message_and_then_sleeps():
+    log = Log[str]()
+    loop, reactor = stepped(0.5)
+    with zmq.Context() as context:
+        pair = Pair(context, reactor, Channel.DATA, log, "data")
+        loop.step()  # the look that every new socket gets
+        assert loop.ready == []
+        pair.pump.writable_after_send()
+        for now in (0.1, 0.2, 0.4):  # each within 0.5 s of the last
+            loop.now = now
+            pair.fill(1)
+            loop.step()
+        assert log.entries == ["data"] * 3
+        loop.now = 0.89
+        loop.step()
+        assert loop.ready
+        loop.now = 0.9
+        loop.step()
+        assert loop.ready == []
+        pair.fill(1)
+        loop.step()
+        assert len(log.entries) == 3  # asleep: only the descriptor would tell
+        pair.close()
+
+
+@pytest.mark.parametrize(("spin_s", "channel"), [(0.0, Channel.DATA), (0.5, Channel.COORDINATION)])
+def test_without_it_and_for_control_sockets_nobody_is_asked(spin_s: float, channel: Channel):
+    log = Log[str]()
+    loop, reactor = stepped(spin_s)
+    with zmq.Context() as context:
+        pair = Pair(context, reactor, channel, log, "x")
+        loop.step()
+        pair.pump.writable_after_send()
+        assert loop.ready == []
+        pair.close()
+
+
+def test_a_handler_that_raises_does_not_end_the_asking_for_good():
+    log = Log[str]()
+    loop, reactor = stepped(0.5)
+    with zmq.Context() as context:
+        pair = Pair(context, reactor, Channel.DATA, log, "x")
+        loop.step()
+        read = pair.pump._read
+
+        def stumble() -> None:
+            pair.near.recv(zmq.NOBLOCK)
+            raise ZeroDivisionError
+
+        pair.pump._read = stumble
+        pair.pump.writable_after_send()
+        pair.fill(2)
+        with pytest.raises(ZeroDivisionError):
+            loop.step()
+        pair.pump._read = read
+        loop.step()
+        assert log.entries == ["x"]
+        pair.fill(1)
+        loop.step()
+        assert log.entries == ["x", "x"]
+        pair.close()
+
+
+@scenario
+async def test_calls_and_answers_pass_while_both_ends_keep_on_asking(rig: Rig):
+    limits = Limits(spin_s=0.01)
+    listening = Listening(rig.transport(limits), rig.fresh)
+    dialled = await Dialled(rig.transport(limits), listening.endpoint).connected()
+    for number in range(200):
+        dialled.connection.send(cast(number))
+        await listening.inbox.count(number + 1)
+        assert listening.listener.send(listening.inbox.entries[-1].source, reply(number))
+        await dialled.inbox.count(number + 1)
+    assert dialled.inbox.ids == list(range(200))
 
 
 def test_a_closed_pump_is_not_called_again():
