@@ -8,12 +8,13 @@ import atexit
 import dataclasses
 import functools
 import logging
+import math
 import random
 import time
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from threading import get_ident
-from typing import Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 import msgspec
 
@@ -64,14 +65,19 @@ from fdn.runtime.identity import NodeIdentity, establish
 from fdn.runtime.plane_thread import InlinePlane, PlaneHost, PlaneThread
 from fdn.runtime.send_options import NO_OPTIONS, Key, SendOptions
 from fdn.runtime.sessions import Session
+from fdn.runtime.sharing import Sharing
 from fdn.runtime.timers import Timers, TimersStats
 from fdn.runtime.view import EMPTY_VIEW, Member, View
 from fdn.settings import Settings
 from transports.channel import Channel
 from transports.limits import FRAME_SLACK_BYTES, Limits
+from transports.shm.pool import PoolStats
 from transports.transport import Transport
 from transports.wire.envelope import Envelope, Kind
 from transports.wire.handshake import Identity
+
+if TYPE_CHECKING:
+    import numpy
 
 __all__ = ("Node", "NodeStats", "TransportFactory", "WhenFull")
 
@@ -101,6 +107,7 @@ class NodeStats:
     timers: TimersStats
     blobs: BlobsStats
     delivery: CourierStats
+    shared: PoolStats
 
 
 class Node:
@@ -754,6 +761,54 @@ class Node:
         self._check_running()
         return await self._blobs.make(source)
 
+    def shared_buffer(self, size: int) -> memoryview:
+        """Memory to be filled and sent: nodes of this host get it, and slices of it, as a handle, without a copy.
+
+        What is sent must not be changed afterwards: receivers see the same memory. It is given back when nothing in any
+        process refers to it. Nodes elsewhere get the bytes in frames; so does everybody where there is no shared
+        memory (macOS), it is full, or `shared.bytes_max` is reached: this is then memory of the process's own, and
+        `stats().shared.refused` counts.
+
+        May be called from any thread. A GiB of new memory takes about a third of a second; for large ones, prefer
+        `await asyncio.to_thread(node.shared_buffer, size)`.
+
+        Args:
+            size: Bytes. Less than 64 KiB always goes inside the message.
+
+        Raises:
+            BadRequest: The size is negative.
+        """
+        self._guard.check()
+        if self._state != "running":
+            raise self._out_of_place()
+        if size < 0:
+            raise BadRequest(f"shared_buffer({size})", hint="expected a number of bytes")
+        return self._sharing.allocate(size)
+
+    def shared_array(self, shape: "int | tuple[int, ...]", dtype: Any = "float64") -> "numpy.ndarray[Any, Any]":
+        """A numpy array in memory as `shared_buffer` gives it; its content is anything at first.
+
+        Slices that are contiguous go as handles too; others, and those of arrays of objects, as anywhere else.
+
+        Args:
+            shape: As for `numpy.empty`.
+            dtype: As for `numpy.empty`.
+
+        Raises:
+            BadRequest: There can be no such array.
+        """
+        import numpy  # whoever does not use it does not pay for it
+
+        try:
+            kind = numpy.dtype(dtype)
+            dimensions = (shape,) if isinstance(shape, int) else tuple(shape)
+            if kind.hasobject or min(dimensions, default=0) < 0:
+                raise ValueError("expected numbers in an array of no negative size")
+            size = math.prod(dimensions) * kind.itemsize
+        except (TypeError, ValueError) as error:
+            raise BadRequest(f"shared_array({shape!r}, {dtype!r}): {error}", hint="as for numpy.empty") from error
+        return numpy.frombuffer(self.shared_buffer(size), kind).reshape(dimensions)
+
     # -- what is known
 
     @property
@@ -848,6 +903,7 @@ class Node:
             self._timers.stats(),
             self._blobs.stats(),
             self._courier.stats(),
+            self._sharing.stats(),
         )
 
     def _drain_stages(self) -> tuple[Stage, ...]:
@@ -950,7 +1006,17 @@ class Node:
         )
         credit = (settings.data.credit_messages, settings.data.credit_bytes)
         spin_s = settings.data.spin_s if settings.data.latency == "spin" else 0.0
-        self._data_greeter = Greeter(settings.cluster, identity, agreed, credit, features=DATA_FEATURES)
+        self._sharing = Sharing(kept.node, settings.shared, self._loop)
+        self._closers.append(self._sharing.close)
+        self._data_greeter = Greeter(
+            settings.cluster,
+            identity,
+            agreed,
+            credit,
+            features=DATA_FEATURES,
+            probe=self._sharing.probe,
+            sees=self._sharing.sees,
+        )
         self._data = DataPlane(
             transport=self._make_transport(self._loop, dataclasses.replace(limits, spin_s=spin_s)),
             greeter=self._data_greeter,
@@ -960,6 +1026,9 @@ class Node:
             publish=self._facts.publish,
         )
         self._closers.append(self._data.close)
+        self._data.map_shared = self._sharing.map_shared
+        self._data.lender = self._sharing.lender
+        self._data.handlers[Kind.CORE] = self._sharing.on_word
         self._put_messaging_on_top(kept)
 
     def _put_messaging_on_top(self, kept: NodeIdentity) -> None:
@@ -1220,6 +1289,7 @@ class Node:
         identity = Identity(self._identity.node, self._identity.name, (self._identity.generation, 0), self._endpoints)
         self._data_greeter.now_known_as(identity)
         self._data.start()
+        self._sharing.start()
         offers = self._encoded_offers()
         await self._host.call(lambda: self._control.start(identity, offers))
         if self.settings.join:

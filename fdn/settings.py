@@ -26,6 +26,7 @@ __all__ = (
     "LinkSettings",
     "LogSettings",
     "Settings",
+    "SharedSettings",
     "check_value",
     "setting_fields",
 )
@@ -338,6 +339,33 @@ class FactSettings:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class SharedSettings:
+    """`shared`: memory that the nodes of one host share, through /dev/shm."""
+
+    KEY: ClassVar[str] = "shared"
+
+    # Whether nodes of this host and user pass arrays and buffers in shared memory as handles. Without, and on systems
+    # without /dev/shm, they go as frames.
+    enabled: bool = True
+
+    # Bytes of shared memory that this node may have made and not given back. Past it, and where /dev/shm is full, users
+    # get memory of the process's own, which goes as frames.
+    bytes_max: int = _within(4 * _GIB, 0, 1024 * _GIB)
+
+    # Segments that this node has made, or mapped, at once; each costs two descriptors. Past it what comes is copied.
+    segments_max: int = _within(256, 0, 100_000)
+
+    # Bytes that are kept to be used again: pages that were used before cost nothing to have.
+    spare_bytes_max: int = _within(64 * _MIB, 0, 64 * _GIB)
+
+    # Seconds between two looks for what killed processes have left in /dev/shm; there is one at each start, too.
+    sweep_interval_s: float = _within(60.0, 0.1, 86400.0)
+
+    def __post_init__(self) -> None:
+        _check(self, self.KEY)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class LogSettings:
     """`log`: what `fdn node run` writes to standard error. The library itself only logs through `logging`."""
 
@@ -405,6 +433,7 @@ class Settings:
     events: EventSettings = dataclasses.field(default_factory=EventSettings)
     delivery: DeliverySettings = dataclasses.field(default_factory=DeliverySettings)
     blobs: BlobSettings = dataclasses.field(default_factory=BlobSettings)
+    shared: SharedSettings = dataclasses.field(default_factory=SharedSettings)
     facts: FactSettings = dataclasses.field(default_factory=FactSettings)
     log: LogSettings = dataclasses.field(default_factory=LogSettings)
 

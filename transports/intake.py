@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from transports.errors import RemoteProtocolError
 from transports.limits import Limits
-from transports.parcel import whole
+from transports.parcel import Parcel, whole
 from transports.transport import Batch, Receive
 from transports.wire.batch import decode_batch
 
@@ -61,8 +61,10 @@ class Intake:
         except RemoteProtocolError as error:
             self._drop(str(error))
             return
+        has_handles = False
         if attachments and self._with_parcels:
             envelopes, unsound = whole(envelopes, attachments)
+            has_handles = any(type(each.body) is Parcel and bool(each.body.handles) for each in envelopes)
             malformed += unsound
             if not envelopes:
                 self._drop("its attachments are not those that it names")
@@ -72,7 +74,7 @@ class Intake:
         self.batches += 1
         self.messages += len(envelopes)
         self.bytes += size
-        self.receive(Batch(source, envelopes, size, attachments, key))
+        self.receive(Batch(source, envelopes, size, attachments, key, has_handles))
 
     def _drop(self, reason: str) -> None:
         # One line for the first and then for each doubling: a hostile peer must not be able to fill a disk.

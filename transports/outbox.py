@@ -23,6 +23,7 @@ from transports.intake import Intake
 from transports.limits import Limits
 from transports.parcel import ATTACHED_BYTES_MIN, Buffer, Parcel, lay_out
 from transports.ranks import RankedQueue
+from transports.shm.handles import Lender, as_handles, handle_frames
 from transports.transport import ATTACHMENTS, ConnectionStats
 from transports.wire.batch import encode_batch
 from transports.wire.envelope import Envelope
@@ -66,6 +67,7 @@ class Outbox(abc.ABC):
         "_deferred",
         "_ended",
         "_exempt",
+        "_lender",
         "_open",
         "_pass_ends",
         "_writable",
@@ -92,6 +94,7 @@ class Outbox(abc.ABC):
         self._linger_until: float | None = None  # set by `close`
         self._linger_timer: asyncio.TimerHandle | None = None
         self._attaches = False  # whether the peer takes attachments
+        self._lender: Lender | None = None  # if it is on this host
         self._messages_queued = 0  # all but the open batch
         self._bytes_queued = 0
         self._messages_sent = self._bytes_sent = self._batches_sent = 0
@@ -146,7 +149,7 @@ class Outbox(abc.ABC):
         size = _ENVELOPE_BYTES if body is None else len(body) + _ENVELOPE_BYTES
         attachments: Sequence[Buffer] = ()
         if size > self._batch_bytes_max:
-            envelope, attachments = self._fit(envelope, size)
+            envelope, attachments, size = self._fit(envelope, size)
         if self._bytes_queued >= self._limits.exempt_bytes_max:
             self._drop_exempt(envelope)
             return
@@ -164,6 +167,10 @@ class Outbox(abc.ABC):
         self._count(1, size)
         if self._writable and not self._pass_ends:
             self._begin_pass()
+
+    def lend_by(self, lender: Lender) -> None:
+        """See `Connection.lend_by`."""
+        self._lender = lender
 
     def agree(self, features: Collection[str]) -> None:
         """See `Connection.agree`."""
@@ -186,7 +193,7 @@ class Outbox(abc.ABC):
         size = _ENVELOPE_BYTES if body is None else len(body) + _ENVELOPE_BYTES
         attachments: Sequence[Buffer] = ()
         if size > self._batch_bytes_max:
-            envelope, attachments = self._fit(envelope, size)
+            envelope, attachments, size = self._fit(envelope, size)
         if self._ended:
             return
         if self._ranked is None:
@@ -288,6 +295,8 @@ class Outbox(abc.ABC):
         if self._ranked is not None:
             self._ranked.clear()
         self._messages_queued = self._bytes_queued = 0
+        if self._lender is not None:
+            self._lender.end()
         if self._linger_timer is not None:
             self._linger_timer.cancel()
         self._wake()
@@ -346,7 +355,7 @@ class Outbox(abc.ABC):
         body = envelope.body
         size = _ENVELOPE_BYTES if body is None else len(body) + _ENVELOPE_BYTES
         if size > self._batch_bytes_max:
-            envelope = self._make_way(envelope, size)
+            envelope, size = self._make_way(envelope, size)
         batch = self._open
         batch.envelopes.append(envelope)
         batch.size += size
@@ -355,29 +364,37 @@ class Outbox(abc.ABC):
         if len(batch.envelopes) >= self._batch_messages_max or batch.size >= self._batch_bytes_max:
             self._seal()
 
-    def _make_way(self, envelope: Envelope, size: int) -> Envelope:
+    def _make_way(self, envelope: Envelope, size: int) -> tuple[Envelope, int]:
         """Let a large envelope travel alone: behind others in one batch it might outgrow the frame."""
-        envelope, attachments = self._fit(envelope, size)
+        envelope, attachments, size = self._fit(envelope, size)
         if self._open.envelopes:
             self._seal()
         self._open.attachments = attachments
-        return envelope
+        return envelope, size
 
-    def _fit(self, envelope: Envelope, size: int) -> tuple[Envelope, Sequence[Buffer]]:
-        """The form in which a large envelope leaves: with its parts beside it, if the peer takes them so."""
+    def _fit(self, envelope: Envelope, size: int) -> tuple[Envelope, Sequence[Buffer], int]:
+        """The form in which a large envelope leaves: with its parts beside it, if the peer takes them so. And what it
+        weighs then.
+        """
         body = envelope.body
         if type(body) is bytes and self._attaches and len(body) >= ATTACHED_BYTES_MIN:
             body = Parcel.of_buffer(body)
         if type(body) is not Parcel:
             self._check_fits(size - _ENVELOPE_BYTES)
-            return envelope, ()
+            return envelope, (), size
         fields = (envelope.kind, envelope.to, envelope.id, envelope.deadline_ms, envelope.meta)
         if not self._attaches:
             self._check_fits(len(body))
-            return Envelope(*fields, body.inline()), ()
+            return Envelope(*fields, body.inline()), (), size
+        shared: Sequence[int] = ()
+        if self._lender is not None:
+            parts, shared = as_handles(body.attachments)
+            if shared:
+                body = Parcel(body.body, parts)
+                size = max(self._batch_bytes_max, len(body) + _ENVELOPE_BYTES)  # it still travels alone
         for part in (*body.attachments, body.body):
             self._check_fits(len(part))
-        return lay_out(Envelope(*fields, body))
+        return *lay_out(Envelope(*fields, body), shared), size
 
     def _check_fits(self, body_bytes: int) -> None:
         if body_bytes > self._limits.body_bytes_max:
@@ -452,8 +469,11 @@ class Outbox(abc.ABC):
         messages = len(envelopes)
         size = len(frame)
         if batch.attachments:
-            size += sum(map(len, batch.attachments))
-            self._writable = self._write(frame, batch.attachments)
+            attachments = batch.attachments
+            if self._lender is not None:
+                attachments = handle_frames(attachments, self._lender)
+            size += sum(map(len, attachments))
+            self._writable = self._write(frame, attachments)
         else:
             self._writable = self._write(frame)
         if needs_credit:

@@ -12,6 +12,7 @@ from typing import Any, Final, final
 import msgspec
 
 from transports.errors import LocalProtocolError, OversizedEnvelope
+from transports.shm.handles import Received, read_handle
 from transports.wire.batch import encode_batch
 from transports.wire.envelope import Envelope, Kind, MetaKey
 
@@ -39,12 +40,13 @@ EXT_BODY: Final = 3
 Buffer = bytes | memoryview
 
 _ATTACHMENTS: Final = int(MetaKey.ATTACHMENTS)
+_SHARED: Final = int(MetaKey.SHARED)
 # Others are read by parts of the house that know nothing of parcels.
 _PAYLOAD_KINDS: Final = frozenset({Kind.CALL, Kind.REPLY, Kind.ITEM, Kind.CAST, Kind.EVENT})
 _encoder = msgspec.msgpack.Encoder()
 _plain = msgspec.msgpack.Decoder()
 _one_value = msgspec.msgpack.Decoder(msgspec.Raw)
-_UNREADABLE: Final = (ValueError, TypeError, OverflowError, RecursionError)
+_UNREADABLE: Final = (ValueError, TypeError, OverflowError, RecursionError, IndexError)
 
 
 @final
@@ -77,6 +79,20 @@ class Parcel:
     def __len__(self) -> int:
         """All octets, those of the attachments included."""
         return self._size
+
+    @property
+    def handles(self) -> list[Received]:
+        """The attachments that are still to be looked for in shared memory."""
+        attachments: Sequence[object] = self.attachments  # before they are mapped
+        return [each for each in attachments if isinstance(each, Received)]
+
+    def mapped(self, receive: Callable[[str, int, int], memoryview]) -> "Parcel":
+        """The same with these attachments as buffers. Raises what `receive(name, offset, length)` raises."""
+        found: list[Any] = list(self.attachments)
+        for place, each in enumerate(found):
+            if isinstance(each, Received):
+                found[place] = receive(each.name, each.offset, each.length)
+        return Parcel(self.body, found)
 
     def copy(self) -> "Parcel":
         """One that keeps no received frame alive."""
@@ -144,10 +160,16 @@ def claim(attachments: Sequence[Buffer]) -> Callable[[int], Buffer]:
     return take
 
 
-def lay_out(envelope: Envelope) -> tuple[Envelope, Sequence[Buffer]]:
-    """The envelope as it goes into a batch, and the frames behind it. The one given is not changed."""
+def lay_out(envelope: Envelope, shared: Sequence[int] = ()) -> tuple[Envelope, Sequence[Buffer]]:
+    """The envelope as it goes into a batch, and the frames behind it. The one given is not changed.
+
+    Args:
+        shared: Places among the attachments where a handle to shared memory stands.
+    """
     parcel: Parcel = envelope.body
     meta = {**(envelope.meta or {}), _ATTACHMENTS: list(range(len(parcel.attachments)))}
+    if shared:
+        meta[_SHARED] = list(shared)
     laid_out = Envelope(envelope.kind, envelope.to, envelope.id, envelope.deadline_ms, meta, parcel.body)
     return laid_out, parcel.attachments
 
@@ -188,8 +210,12 @@ def whole(envelopes: Sequence[Envelope], attachments: Sequence[Buffer]) -> tuple
             continue
         if len(set(indexes)) != len(indexes):
             continue
+        parts: list[Any] = [attachments[each] for each in indexes]
         try:
-            envelope.body = Parcel(envelope.body, [attachments[each] for each in indexes]).unwrapped()
+            if _SHARED in meta:
+                for place in meta.pop(_SHARED):
+                    parts[place] = read_handle(parts[place])
+            envelope.body = Parcel(envelope.body, parts).unwrapped()
         except _UNREADABLE:
             continue
         sound.append(envelope)

@@ -12,10 +12,12 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Final, Protocol
 
 from transports.channel import Channel
+from transports.shm.handles import Lender
 from transports.wire.envelope import Envelope
 
 __all__ = (
     "ATTACHMENTS",
+    "SHARED_MEMORY",
     "Batch",
     "Connection",
     "ConnectionEvent",
@@ -29,6 +31,7 @@ __all__ = (
 )
 
 ATTACHMENTS: Final = "attachments"  # a feature of the handshake: frames behind a batch are understood
+SHARED_MEMORY: Final = "shared_memory"  # in a WELCOME: the listener sees the dialler's probe, and takes handles
 
 
 class Batch:
@@ -39,18 +42,26 @@ class Batch:
         envelopes: At least one; bodies are `msgspec.Raw` views into the frame, or a `Parcel` with attachments.
         size: Bytes of the batch frame and all attachments, the unit of credit.
         attachments: Raw frames that followed the batch, in order, as buffers; not copied.
+        has_handles: Whether a `Parcel` among the bodies has attachments that are still to be mapped.
         key: The peer's public key (32 bytes), or None without CURVE.
     """
 
-    __slots__ = ("attachments", "envelopes", "key", "size", "source")
+    __slots__ = ("attachments", "envelopes", "has_handles", "key", "size", "source")
 
     def __init__(
-        self, source: bytes, envelopes: list[Envelope], size: int, attachments: Sequence[memoryview], key: bytes | None
+        self,
+        source: bytes,
+        envelopes: list[Envelope],
+        size: int,
+        attachments: Sequence[memoryview],
+        key: bytes | None,
+        has_handles: bool = False,
     ) -> None:
         self.source = source
         self.envelopes = envelopes
         self.size = size
         self.attachments = attachments
+        self.has_handles = has_handles
         self.key = key
 
 
@@ -204,6 +215,12 @@ class Connection(Protocol):
         """Raise the totals that may be sent on this connection (absolute; a lower value than held is ignored).
 
         Until the first call there is no limit on `send`. (0, 0) lifts the limit.
+        """
+
+    def lend_by(self, lender: Lender) -> None:
+        """From now on pass attachments that lie in shared memory as handles: the peer is on this host.
+
+        The lender's `end` is called when the connection ends.
         """
 
     def agree(self, features: Collection[str]) -> None:

@@ -25,8 +25,10 @@ from fdn.runtime.view import EMPTY_VIEW, View
 from fdn.settings import Settings
 from transports.channel import Channel
 from transports.credit import EXEMPT_KINDS
+from transports.shm.handles import Lender
 from transports.transport import (
     ATTACHMENTS,
+    SHARED_MEMORY,
     Batch,
     ConnectionEvent,
     ConnectionStats,
@@ -131,6 +133,9 @@ class DataPlane:
         on_client_session_closed: Called with the session of a client that has ended. Its id would not do: that is the
             client's own word, and may be another's.
         on_stream_credit: Called with a CREDIT that is about one stream.
+        map_shared: Called with the messages of a batch among which there are handles to shared memory; returns those
+            that can be handled.
+        lender: Called with the node id of a peer on this host; makes what lends it shared memory by one connection.
     """
 
     def __init__(
@@ -164,6 +169,8 @@ class DataPlane:
         self.on_caller_gone: Callable[[str], None] = lambda caller: None
         self.on_client_session_closed: Callable[[Session], None] = lambda session: None
         self.on_stream_credit: Callable[[Origin, Envelope], None] = lambda origin, envelope: None
+        self.map_shared: Callable[[Session, list[Envelope]], list[Envelope]] = lambda session, envelopes: envelopes
+        self.lender: Callable[[str], Lender | None] = lambda peer: None
         self._sessions = Sessions(
             greeter,
             settings.links.sessions_max,
@@ -302,6 +309,8 @@ class DataPlane:
                 ticket = _BatchTicket(self, session, len(envelopes), batch.size)
             else:
                 self._overdrawn += len(envelopes)  # no queue may keep for its sake what was sent without credit
+        if batch.has_handles:
+            envelopes = self.map_shared(session, envelopes)
         handlers = self.handlers
         for envelope in envelopes:
             handler = handlers.get(envelope.kind)
@@ -505,6 +514,10 @@ class DataPlane:
         self._sweep = self._loop.call_later(self._settings.links.idle_close_s / 2, self._close_idle)
 
     def on_link_open(self, link: Link, welcome: Welcome) -> None:
+        if SHARED_MEMORY in welcome.features and link.connection is not None:
+            lender = self.lender(link.peer)
+            if lender is not None:
+                link.connection.lend_by(lender)
         self._publish(LinkUp(self._loop.time(), link.peer, link.channel.value, link.endpoint))
 
     def on_link_refused(self, link: Link, refused: Refused) -> None:

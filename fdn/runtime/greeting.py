@@ -9,6 +9,7 @@ import blake3
 import msgspec
 
 from transports.channel import Channel
+from transports.transport import SHARED_MEMORY
 from transports.wire.handshake import (
     LANES_MAX,
     PROTOCOL_VERSIONS,
@@ -43,6 +44,8 @@ class Greeter:
         credit: (messages, bytes) that a peer may send per link epoch before our first CREDIT.
         object_to: A further judgement of a HELLO that is otherwise good; None admits.
         features: Optional parts of the protocol that we speak on this plane.
+        probe: Our file in shared memory, or empty.
+        sees: Whether another's is on this host.
     """
 
     def __init__(
@@ -53,6 +56,8 @@ class Greeter:
         credit: tuple[int, int] = (0, 0),
         object_to: Callable[[Hello], Refused | None] | None = None,
         features: tuple[str, ...] = (),
+        probe: str = "",
+        sees: Callable[[str], bool] = lambda probe: False,
     ) -> None:
         self.cluster = cluster
         self.identity = identity
@@ -60,6 +65,8 @@ class Greeter:
         self._credit = credit
         self._object_to = object_to
         self._features = features
+        self._probe = probe
+        self._sees = sees
 
     def now_known_as(self, identity: Identity) -> None:
         """Greet with a new incarnation, or with endpoints that are known only now, from here on."""
@@ -77,6 +84,7 @@ class Greeter:
             fingerprint=self.fingerprint,
             features=self._features,
             lane=lane,
+            probe=self._probe,
         )
 
     def answer(self, hello: Hello, channel: Channel) -> Welcome | Refused:
@@ -112,6 +120,6 @@ class Greeter:
             epoch=hello.epoch,
             credit=self._credit,
             fingerprint=self.fingerprint,
-            features=self._features,
+            features=(*self._features, SHARED_MEMORY) if self._sees(hello.probe) else self._features,
             lanes=LANES_MAX if channel in (Channel.DATA, Channel.EVENTS) else 1,
         )

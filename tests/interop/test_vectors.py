@@ -9,6 +9,7 @@ import msgspec
 import numpy
 import pytest
 
+from fdn.messaging.blobs.reference import EXT_BLOB, pack_reference, unpack_reference
 from fdn.messaging.payloads import decode, encode
 from transports.errors import MalformedBatch, UnknownWireVersion
 from transports.parcel import encode_alone, whole
@@ -21,6 +22,7 @@ BATCHES = [pytest.param(vector, id=vector["name"]) for vector in VECTORS["batche
 CANONICAL = [param for param, vector in zip(BATCHES, VECTORS["batches"], strict=True) if vector["canonical"]]
 PARCELS = [pytest.param(vector, id=vector["name"]) for vector in VECTORS["attachments"]]
 UNSOUND = [pytest.param(vector, id=vector["name"]) for vector in VECTORS["attachments_refused"]]
+BLOBS = [pytest.param(vector, id=vector["name"]) for vector in VECTORS["blobs"]]
 REFUSED = [pytest.param(vector, id=vector["name"]) for vector in VECTORS["refused"]]
 STRUCTS = {Kind.HELLO: Hello, Kind.WELCOME: Welcome, Kind.REFUSED: Refused, Kind.BYE: Bye}
 HANDSHAKES = [
@@ -157,3 +159,14 @@ def test_our_codec_writes_attachments_as_the_specification_says():
     extension = msgpack.ExtType(2, msgpack.packb(["<f8", [100, 100], "C", 0]))
     assert frame == b"\x01" + msgpack.packb([[6, "", 7, 0, {6: [0]}, extension]])
     assert bytes(attachment) == array.tobytes()
+
+
+@pytest.mark.parametrize("vector", BLOBS)
+def test_a_reference_to_a_blob_is_what_it_says(vector: dict[str, Any]):
+    data = bytes.fromhex(vector["hex"])
+    assert msgpack.unpackb(data) == value(vector["reference"])
+    reference = unpack_reference(data)
+    assert pack_reference(reference) == data
+    blob = decode(msgspec.Raw(msgpack.packb(msgpack.ExtType(EXT_BLOB, data))))
+    assert blob.reference == reference
+    assert bytes(encode(blob)) == msgpack.packb(msgpack.ExtType(EXT_BLOB, data))

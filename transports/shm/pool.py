@@ -201,11 +201,15 @@ class Pool:
             _release_all(os.getpid(), self._folder, self._retired, self._spares)
 
     def _retire(self, fd: int, name: str, size: int) -> None:
-        # Anywhere, even in the middle of `allocate`: nothing but an append.
-        if self._closed:
+        if self._closed or size > self._spare_bytes_max:
             release_segment(self._folder, fd, name)
-        else:
-            self._retired.append((fd, name, size))
+            return
+        self._retired.append((fd, name, size))
+        if self._making.acquire(blocking=False):  # we may be called anywhere, even in the middle of `allocate`
+            try:
+                self._take_in_retired()
+            finally:
+                self._making.release()
 
     def _unmapped(self, fd: int, name: str, size: int) -> None:
         release_segment(self._folder, fd, name)

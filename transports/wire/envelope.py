@@ -59,6 +59,7 @@ class MetaKey(enum.IntEnum):
     WINDOW = 18
     REQUEST_STREAM = 19
     DELIVERY = 20
+    SHARED = 22
 
 
 class Envelope(msgspec.Struct, array_like=True, gc=False):

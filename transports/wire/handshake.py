@@ -76,6 +76,7 @@ class Hello(msgspec.Struct, frozen=True, omit_defaults=True):
         fingerprint: BLAKE3 of the settings that must agree over the cluster; a difference is reported, not refused.
         offers: (version, digest) of the dialler's offers record.
         lane: Which of the dialler's parallel connections on this channel it is.
+        probe: A file in the dialler's shared memory; whoever sees it is on the same host. Empty: it has none.
     """
 
     versions: tuple[int, int]
@@ -89,6 +90,7 @@ class Hello(msgspec.Struct, frozen=True, omit_defaults=True):
     fingerprint: str = ""
     offers: tuple[int, str] = (0, "")
     lane: Annotated[int, msgspec.Meta(ge=0, lt=LANES_MAX)] = 0
+    probe: str = ""
 
 
 class Welcome(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -16,6 +16,7 @@ from fdn.settings import (
     LinkSettings,
     LogSettings,
     Settings,
+    SharedSettings,
     check_value,
     setting_fields,
 )
@@ -27,6 +28,7 @@ SECTIONS: dict[str, Any] = {
     "events": EventSettings,
     "delivery": DeliverySettings,
     "blobs": BlobSettings,
+    "shared": SharedSettings,
     "facts": FactSettings,
     "log": LogSettings,
 }
