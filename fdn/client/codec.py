@@ -32,6 +32,7 @@ class Kind:
     SUBSCRIBE: Final = 12
     UNSUBSCRIBE: Final = 13
     EVENT: Final = 14
+    ACK: Final = 15
     CREDIT: Final = 16
     CORE: Final = 18
 
@@ -42,10 +43,13 @@ class Meta:
     PARTITION_KEY: Final = 2
     PRIORITY: Final = 3
     ORIGIN: Final = 7
+    SEQUENCE: Final = 10
     HEADERS: Final = 11
+    ATTEMPT: Final = 14
     MISSED: Final = 17
     WINDOW: Final = 18
     REQUEST_STREAM: Final = 19
+    DELIVERY: Final = 20
 
 
 class Received(NamedTuple):

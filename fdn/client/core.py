@@ -64,6 +64,7 @@ class Core(Owner):
         number: Where ids begin; at random, so that a late answer to an earlier life meets nobody.
 
     Attributes:
+        node: Our id.
         connection: To the node.
         events_unconfirmed: Events sent on this connection since the last flush.
         lost_events: Whether events may have been lost since `flush` last looked.
@@ -85,6 +86,7 @@ class Core(Owner):
         self._reconnect = reconnect
         self._chance = chance
         self._number = number
+        self.node = node
         self.connection = Connection(
             Addresses(seeds, chance),
             cluster=cluster,
@@ -104,6 +106,11 @@ class Core(Owner):
         self._rests_until = 0.0  # while our node drains, and may be left as soon as nothing is under way
         self.events_unconfirmed = 0
         self.lost_events = False
+
+    @property
+    def reconnects(self) -> bool:
+        """Whether it goes on at another node when ours is lost."""
+        return self._reconnect
 
     def new_number(self) -> int:
         """An id that nothing of ours has."""
@@ -249,6 +256,21 @@ class Core(Owner):
         meta = _meta(headers, wishes)
         self._put("events", Outgoing(Kind.EVENT, subject, 0, body, meta=meta, on_sent=self._on_event_sent))
 
+    def publish_surely(
+        self,
+        pending: Pending,
+        body: bytes,
+        headers: Mapping[str, str] | None = None,
+        wishes: Mapping[int, Any] | None = None,
+    ) -> None:
+        """Send an EVENT, and let the node's word that it has taken it over come to `pending`."""
+        meta = _meta(headers, {**(wishes or {}), Meta.DELIVERY: [0]})
+        pending.outgoing = Outgoing(
+            Kind.EVENT, pending.target, pending.number, body, meta=meta, on_sent=pending.on_sent
+        )
+        self._calls[pending.number] = pending
+        self._put(pending.channel, pending.outgoing)
+
     # -- subscriptions and services
 
     def subscribe(self, inbox: Inbox) -> None:
@@ -390,10 +412,13 @@ class Core(Owner):
                             origin if isinstance(origin, str) else "",
                             missed if isinstance(missed, int) else 0,
                             headers if isinstance(headers, dict) else {},
+                            bool(received.meta.get(Meta.ATTEMPT)),
                         )
                     )
             case Kind.CALL | Kind.CAST if channel == "data":
                 self._on_call(received, now)
+            case Kind.ACK if channel == "events" and received.id in self._calls:
+                self._calls.pop(received.id).finish(None)
             case Kind.CREDIT if received.to == _TO_CALLEE and received.id in self._calls:
                 self._calls[received.id].on_request_credit(received.body)
             case Kind.CREDIT if received.to == _TO_CALLER and received.id in self._jobs:

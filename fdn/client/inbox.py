@@ -25,6 +25,7 @@ class ClientEvent(NamedTuple):
         missed: Events of this subscription that were dropped just before this one, because they came faster than they
             were read; -1 when their number is not known, because the connection was lost and made again meanwhile.
         headers: What the publisher gave along.
+        redelivered: It was sent before, and somebody may have handled it.
     """
 
     subject: str
@@ -32,6 +33,7 @@ class ClientEvent(NamedTuple):
     origin: str
     missed: int
     headers: Mapping[str, str] = _NO_HEADERS
+    redelivered: bool = False
 
 
 class Inbox:

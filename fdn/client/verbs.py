@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from typing import Any, Final, TypeAlias, TypeVar
 
-from fdn.client.codec import encode, headers_of
+from fdn.client.codec import Meta, encode, headers_of
 from fdn.client.connection import CHANNELS, Link, Phase
 from fdn.client.core import Core
 from fdn.client.inbox import ClientEvent, Inbox
@@ -31,6 +31,8 @@ _SUBSCRIBE_S: Final = 5.0  # more than a node waits for its members by itself
 _PING: Final = "fdn.node.ping"
 _RETRY_PAUSE_S: Final = 0.02  # before the second further try, as in `fdn.Retry`; the first goes out at once
 _RETRY_PAUSE_S_MAX: Final = 1.0
+_DELIVERIES: Final = ("at_most_once", "at_least_once", "effectively_once")
+_SEQUENCE_MASK: Final = 2**63 - 1
 
 
 class Verbs:
@@ -188,6 +190,39 @@ class Verbs:
         body, headers = encode(payload), headers_of(headers)
         yield from self._linked("events", self._deadline_at(None))
         self.core.publish(subject, body, headers, wishes)
+
+    def publish_surely(
+        self,
+        subject: str,
+        payload: Any,
+        headers: Mapping[str, str] | None,
+        wishes: Mapping[int, Any] | None,
+        delivery: str,
+    ) -> Steps[None]:
+        """Send an event, to one node after the other, until one has taken it over."""
+        valid_subject(subject)
+        if delivery not in _DELIVERIES:
+            raise BadRequest(f"delivery={delivery!r}", hint=f"expected {', '.join(_DELIVERIES)}")
+        if delivery == _DELIVERIES[0]:
+            yield from self.publish(subject, payload, headers, wishes)
+            return
+        body, headers = encode(payload), headers_of(headers)
+        if delivery == _DELIVERIES[2]:  # the same at every node
+            sequence = self.core.new_number() & _SEQUENCE_MASK or 1
+            wishes = {**(wishes or {}), Meta.ORIGIN: self.core.node, Meta.SEQUENCE: sequence}
+        deadline_at = self._deadline_at(None)
+        while True:
+            yield from self._linked("events", deadline_at)
+            pending = Pending(subject, "events", self.core.new_number(), deadline_at)
+            try:
+                with self._asking(pending):
+                    self.core.publish_surely(pending, body, headers, wishes)
+                    yield from self.answer(pending)
+                return
+            except Unreachable:  # the connection is lost: whether the node has it, nobody knows
+                if not self.core.reconnects or self._clock() + _RETRY_PAUSE_S >= deadline_at:
+                    raise
+            yield from self._sleep(_RETRY_PAUSE_S)
 
     def flush(self, timeout: float | None) -> Steps[None]:
         """Return when the node has all that was published."""

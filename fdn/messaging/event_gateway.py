@@ -105,6 +105,8 @@ class EventGateway:
         self, session: Session, envelope: Envelope, meta: dict[int, Any], options: SendOptions
     ) -> None:
         """Take it over: from then on it is ours to see to, and the client is told so."""
+        # How long the client waits for that is its own affair; only if it says so is there an end to the event.
+        scope_var.set(scope_of(envelope, envelope.deadline_ms and self._loop.time() + envelope.deadline_ms / 1000))
         identity = read_message_id(meta)
         if identity is not None and identity.origin != session.peer:
             identity = None  # a client's word for another's counts for nothing

@@ -259,14 +259,24 @@ class Client:
         headers: Mapping[str, str] | None = None,
         key: str | bytes | None = None,
         priority: int = 0,
+        delivery: str | None = None,
     ) -> None:
         """Publish to everybody in the cluster who wants the subject; at most once, in order. See `flush`.
 
+        With `delivery="at_least_once"` or `"effectively_once"` it returns when a node has taken the event over: from
+        then on that node sees to it, as long as it lives. When the connection is lost before, it is sent to the next
+        node; with `effectively_once` it is handed over once even so. See docs/explanation/delivery.md.
+
         Raises:
             BadRequest: The subject is none, or the payload cannot be sent.
-            DeadlineExceeded: The node took nothing in time.
+            DeadlineExceeded: The node took nothing in time; with `delivery`: none has said in time that it has it.
+            Overloaded: With `delivery`: the node keeps too much already.
         """
-        self._do(self._verbs.publish(subject, payload, headers, wishes_of(key, priority)))
+        wishes = wishes_of(key, priority)
+        if delivery is not None:
+            self._do(self._verbs.publish_surely(subject, payload, headers, wishes, delivery))
+            return
+        self._do(self._verbs.publish(subject, payload, headers, wishes))
 
     def flush(self, timeout: float | None = None) -> None:
         """Return when the node has received all that was published here.

@@ -186,20 +186,34 @@ class ProcessCluster:
             bytes_per_s=_rate(rate),
         )
 
-    def lossy(self, one: Which, other: Which, *, loss: float, channel: str | None = None) -> None:
-        """Drop messages between two nodes, both directions: whole ones, by chance, never a handshake.
+    def lossy(
+        self,
+        one: Which,
+        other: Which,
+        *,
+        loss: float = 0.0,
+        duplication: float = 0.0,
+        reordering: float = 0.0,
+        channel: str | None = None,
+    ) -> None:
+        """Drop messages between two nodes, both directions, or let them come twice, or in another order: whole ones,
+        by chance, never a handshake.
 
-        TCP loses nothing while a connection lasts: this is harder than any network, but for gossip.
+        TCP does none of this while a connection lasts: this is harder than any network, but for gossip.
 
         Args:
             one: A node.
             other: Another.
-            loss: Which share, 0 to 1.
+            loss: Which share is dropped, 0 to 1.
+            duplication: Which share comes twice.
+            reordering: Which share is overtaken by the message behind it.
             channel: As for `slow`.
         """
-        if not 0 <= loss <= 1:
-            raise ValueError(f"loss={loss!r}: expected a share from 0 to 1")
-        self._change(self._find(one).name, self._find(other).name, channel, loss=loss)
+        shares = {"loss": loss, "duplication": duplication, "reordering": reordering}
+        for name, share in shares.items():
+            if not 0 <= share <= 1:
+                raise ValueError(f"{name}={share!r}: expected a share from 0 to 1")
+        self._change(self._find(one).name, self._find(other).name, channel, **shares)
 
     def traffic(self) -> dict[tuple[str, str, str], Traffic]:
         """What the proxy has passed on, by sender, receiver and channel."""

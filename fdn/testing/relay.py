@@ -27,6 +27,7 @@ HELD_BYTES_MAX: Final = 1024 * 1024
 _HELLO_BYTES_MAX: Final = 64 * 1024
 _LUMPS_PER_S: Final = 50  # how finely a limited rate is dealt out
 _LUMP_BYTES_MIN: Final = 512
+_OVERTAKEN_S_MAX: Final = 0.05  # for the message behind it to come
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # SO_LINGER
 
 
@@ -41,6 +42,8 @@ class Fault:
         jitter_s: At most so many seconds more, by chance; the order stays.
         bytes_per_s: At most so much passes; 0 is no limit.
         loss: Which share of the messages is dropped, 0 to 1. A connection's first, the handshake, is not.
+        duplication: Which share comes twice.
+        reordering: Which share is overtaken by the message behind it, or held up if there is none.
     """
 
     cut: bool = False
@@ -49,6 +52,8 @@ class Fault:
     jitter_s: float = 0.0
     bytes_per_s: float = 0.0
     loss: float = 0.0
+    duplication: float = 0.0
+    reordering: float = 0.0
 
 
 @dataclasses.dataclass(slots=True)
@@ -58,6 +63,8 @@ class Traffic:
     connections: int = 0  # those that the first dialled
     messages: int = 0  # ZeroMQ messages, the dropped ones included
     dropped: int = 0
+    duplicated: int = 0
+    reordered: int = 0
     bytes: int = 0  # passed on
 
 
@@ -219,6 +226,9 @@ class _Pipe:
         self._messages = 0
         self._first: list[Piece] = []
         self._is_dropping = False
+        self._partial: list[bytes] = []  # of a message that may come twice, or be overtaken
+        self._overtaken = b""
+        self._overtaken_timer: asyncio.TimerHandle | None = None
         self._queue: collections.deque[tuple[float, bytes]] = collections.deque()  # due when; empty bytes: the end
         self._held_bytes = 0
         self._line_free_at = 0.0
@@ -236,7 +246,7 @@ class _Pipe:
         """Take what the sender sent."""
         if self.is_stopped:
             return
-        kept = [piece.data for piece in self._stream.feed(data) if not self._drops(piece)]
+        kept = [self._mixed(piece) for piece in self._stream.feed(data) if not self._drops(piece)]
         if self.is_stopped:  # by its first message, which told whose it is
             return
         data = kept[0] if len(kept) == 1 else b"".join(kept)
@@ -248,6 +258,7 @@ class _Pipe:
         """The sender has ended: so will we, after what it sent before."""
         if not (self.source_ended or self.is_stopped):
             self.source_ended = True
+            self._let_overtaken_go()
             self._queue.append((self._loop.time(), b""))
             self.pump()
             self._relay.check_end()
@@ -279,8 +290,9 @@ class _Pipe:
     def stop(self) -> None:
         self.is_stopped = True
         self._queue.clear()
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._overtaken_timer):
+            if timer is not None:
+                timer.cancel()
 
     def _on_timer(self) -> None:
         self._timer = None
@@ -316,6 +328,43 @@ class _Pipe:
         self._held_bytes += len(data)
         if self._held_bytes > HELD_BYTES_MAX and self._source.transport is not None:
             self._source.transport.pause_reading()
+
+    def _mixed(self, piece: Piece) -> bytes:
+        """What goes on now because of a piece: of a message that may come twice or be overtaken nothing before it is
+        whole; with it, perhaps, one that it has overtaken.
+        """
+        fault = self.fault
+        if piece.kind is not PieceKind.MESSAGE or self._messages <= 1:
+            return piece.data
+        if not self._partial and not (piece.first and (fault.duplication or fault.reordering or self._overtaken)):
+            return piece.data
+        self._partial.append(piece.data)
+        if not piece.last and sum(map(len, self._partial)) <= HELD_BYTES_MAX:
+            return b""
+        whole = b"".join(self._partial)
+        self._partial.clear()
+        if not piece.last or len(whole) > HELD_BYTES_MAX:
+            return whole  # too large to be held: what is not here yet follows as it comes
+        if self._rng.random() < fault.duplication:
+            self.traffic.duplicated += 1
+            whole += whole
+        if self._overtaken:
+            whole, self._overtaken = whole + self._overtaken, b""
+        elif self._rng.random() < fault.reordering:
+            self.traffic.reordered += 1
+            self._overtaken, whole = whole, b""
+            self._overtaken_timer = self._loop.call_later(_OVERTAKEN_S_MAX, self._let_overtaken_go)
+        return whole
+
+    def _let_overtaken_go(self) -> None:
+        """Nothing has overtaken it."""
+        overtaken, self._overtaken = self._overtaken, b""
+        if self._overtaken_timer is not None:
+            self._overtaken_timer.cancel()
+            self._overtaken_timer = None
+        if overtaken and not self.is_stopped:
+            self._hold(overtaken)
+            self.pump()
 
     def _drops(self, piece: Piece) -> bool:
         if piece.kind is not PieceKind.MESSAGE:

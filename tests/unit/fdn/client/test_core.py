@@ -178,7 +178,7 @@ def test_subscriptions_and_services_are_made_again(world: World):
     assert offered.to == "x"
     assert offered.body == {"version": "2", "capabilities": ["cpu", "gpu"], "concurrency": 64}
     world.hear("events", (Kind.EVENT, "a.b", box.number, 0, {7: "n2-1"}, 5))
-    assert box.take() == ("a.b", 5, "n2-1", -1, {})
+    assert box.take() == ("a.b", 5, "n2-1", -1, {}, False)
 
 
 def test_events_that_may_be_lost_are_remembered(world: World):
@@ -231,9 +231,9 @@ def test_events_go_where_they_belong(world: World):
     boxes = [Inbox("a", "", world.core.new_number(), None) for _ in range(2)]
     for box in boxes:
         world.core.subscribe(box)
-    world.hear("events", (Kind.EVENT, "a", boxes[1].number, 0, {17: 3}, 1), (Kind.EVENT, "a", 7, 0, None, 2))
+    world.hear("events", (Kind.EVENT, "a", boxes[1].number, 0, {14: 2, 17: 3}, 1), (Kind.EVENT, "a", 7, 0, None, 2))
     assert [len(box) for box in boxes] == [0, 1]
-    assert boxes[1].take() == ("a", 1, "", 3, {})
+    assert boxes[1].take() == ("a", 1, "", 3, {}, True)
     world.hear("events", (Kind.ERROR, "", boxes[0].number, 0, None, {"code": "overloaded", "message": "too slow"}))
     assert isinstance(boxes[0].error, fdn.Overloaded)
     world.sent("events")

@@ -314,6 +314,62 @@ def test_events_that_came_are_read_before_the_error(world: World):
         world.run(world.verbs.next_event(inbox, world.now)).value()
 
 
+def test_publishing_surely_waits_until_the_node_has_it(world: World):
+    publishing = world.run(world.verbs.publish_surely("a", 1, {"h": "1"}, {2: "k"}, "at_least_once"))
+    event = only(world.sent("events"))
+    assert (event.kind, event.to, event.body) == (Kind.EVENT, "a", 1)
+    assert event.meta == {2: "k", 11: {"h": "1"}, 20: [0]}
+    assert event.deadline_ms == 0, "how long we wait is no deadline of the event"
+    assert publishing.waits
+    world.hear("data", (Kind.ACK, "", event.id, 0, None, None))
+    assert publishing.waits, "not on this channel"
+    world.hear("events", (Kind.ACK, "", event.id, 0, None, None), (Kind.ACK, "", 99, 0, None, None))
+    assert publishing.value() is None
+    assert world.sent("events") == []
+    assert world.core.events_unconfirmed == 0
+
+
+def test_publishing_surely_goes_on_at_the_next_node(world: World):
+    publishing = world.run(world.verbs.publish_surely("a", 1, None, None, "effectively_once"))
+    first = only(world.sent("events"))
+    assert first.meta[7] == "client-1"
+    world.lose("events")
+    assert publishing.waits
+    world.pass_time(0.1)
+    for channel in ("coordination", "data", "events"):
+        if not world.links[channel].ready:
+            assert publishing.waits
+            world.hear(channel, welcome())
+    assert publishing.waits
+    second = [each for each in world.sent("events") if each.kind == Kind.EVENT]
+    assert [each.meta for each in second] == [first.meta], "so that receivers know it again"
+    assert second[0].id != first.id
+    world.hear("events", (Kind.ACK, "", second[0].id, 0, None, None))
+    assert publishing.value() is None
+
+
+def test_publishing_surely_tells_what_the_node_says(world: World):
+    publishing = world.run(world.verbs.publish_surely("a", 1, None, None, "at_least_once"))
+    event = only(world.sent("events"))
+    world.hear("events", (Kind.ERROR, "", event.id, 0, None, {"code": "overloaded", "message": "full"}))
+    with pytest.raises(fdn.Overloaded, match="full"):
+        publishing.value()
+    late = world.run(world.verbs.publish_surely("a", 1, None, None, "at_least_once"))
+    world.pass_time(5.1)
+    with pytest.raises(fdn.DeadlineExceeded):
+        late.value()
+    with pytest.raises(fdn.BadRequest, match="delivery='exactly_once'"):
+        world.run(world.verbs.publish_surely("a", 1, None, None, "exactly_once")).value()
+    assert world.run(world.verbs.publish_surely("a", 1, None, None, "at_most_once")).value() is None
+    without = World("tcp://n1:1", reconnect=False)
+    without.connect("events")
+    lost = without.run(without.verbs.publish_surely("a", 1, None, None, "at_least_once"))
+    without.sent("events")
+    without.lose("events")
+    with pytest.raises(fdn.Unreachable):
+        lost.value()
+
+
 def test_flushing(world: World):
     world.run(world.verbs.publish("a", 1, {"h": "1"})).value()
     flush = world.run(world.verbs.flush(None))

@@ -50,6 +50,9 @@ def test_faults_are_read_and_set_both_ways():
             assert proxy.fault(*pair, "gossip").delay_s == 0
         with pytest.raises(ValueError, match="a share from 0 to 1"):
             cluster.lossy(0, 1, loss=5)
+        cluster.lossy(0, 1, duplication=0.1, reordering=0.2, channel="events")
+        fault = proxy.fault("n2", "n1", "events")
+        assert (fault.loss, fault.duplication, fault.reordering) == (0.0, 0.1, 0.2)
         cluster.cut({two})
         assert proxy.fault("n2", "n3", "events").cut
         assert proxy.fault("n1", "n2", "gossip").cut

@@ -324,3 +324,60 @@ async def test_a_node_that_is_not_there_refuses():
     late = Wire()
     relay.far.connection_made(late)
     assert late.is_closing()
+
+
+async def sent(board: Board, count: int, size: int = 1) -> list[int]:
+    """Send so many numbered messages; the numbers of those that come out, in order."""
+    for number in range(count):
+        board.relay.near.data_received(message(bytes([number]) * size))
+    await asyncio.sleep(1)
+    data, numbers = board.far.data.removeprefix(OPENING), []
+    while data:
+        length = int.from_bytes(data[1:9], "big")
+        assert set(data[9 : 9 + length]) == {data[9]}, "messages stay whole"
+        numbers.append(data[9])
+        data = data[9 + length :]
+    return numbers
+
+
+@virtual
+async def test_messages_come_twice():
+    board = Board()
+    board.relay.near.data_received(OPENING)
+    board.set(duplication=0.5)
+    numbers = await sent(board, 100)
+    assert sorted(set(numbers)) == list(range(100))
+    assert numbers == sorted(numbers)
+    assert len(numbers) - 100 == board.counted["a", "b", "data"].duplicated
+    assert 30 < len(numbers) - 100 < 70
+
+
+@virtual
+async def test_messages_are_overtaken():
+    board = Board()
+    board.relay.near.data_received(OPENING)
+    board.set(reordering=0.5)
+    numbers = await sent(board, 100)
+    assert sorted(numbers) == list(range(100))
+    assert all(abs(place - number) <= 1 for place, number in enumerate(numbers))
+    overtaken = sum(place > number for place, number in enumerate(numbers))
+    assert 20 < overtaken <= board.counted["a", "b", "data"].reordered <= overtaken + 1  # the last one only waits
+
+
+@virtual
+async def test_messages_too_large_to_be_held_pass():
+    board = Board()
+    board.relay.near.data_received(OPENING)
+    board.set(reordering=1.0, duplication=1.0)
+    assert await sent(board, 3, HELD_BYTES_MAX + 1) == [0, 1, 2]
+
+
+@virtual
+async def test_the_end_lets_the_last_one_go():
+    board = Board()
+    board.relay.near.data_received(OPENING)
+    board.set(reordering=1.0)
+    board.relay.near.data_received(message(b"x"))
+    board.relay.near.eof_received()
+    await asyncio.sleep(0)
+    assert board.far.data.endswith(message(b"x"))
