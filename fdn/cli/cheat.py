@@ -55,6 +55,7 @@ TOPICS: Final[Mapping[str, tuple[Recipe, ...]]] = {
     "trouble": (
         Recipe("is this machine fit for a node?", "fdn doctor"),
         Recipe("does everybody reach everybody?", "fdn reachability"),
+        Recipe("why a member is held dead, and by whom", "fdn why n2"),
         Recipe("how long a message takes on each channel", "fdn rtt"),
         Recipe("what waits, what was dropped", "fdn channel ls"),
         Recipe("", "fdn channel stat data --watch"),

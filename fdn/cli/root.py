@@ -29,6 +29,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "node": ("fdn.cli.node", "Run a node in this process."),
     "agent": ("fdn.cli.agent", "The same as `fdn node run`."),
     "members": ("fdn.cli.members", "List the members of the cluster, as one node sees them."),
+    "why": ("fdn.cli.why", "Show who accused a member that is held suspect or dead, and why."),
     "info": ("fdn.cli.info", "Describe the node that answers, or the member named NODE."),
     "join": ("fdn.cli.join", "Make the node that answers join the cluster of other nodes."),
     "leave": ("fdn.cli.leave", "Make a node leave the cluster, and end."),

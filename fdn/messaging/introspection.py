@@ -48,12 +48,18 @@ def answers(
         except ConfigError as error:
             raise BadRequest(error.message, hint=error.hint) from error
 
+    def why(payload: Any) -> list[dict[str, Any]]:
+        if not isinstance(payload, str):
+            raise BadRequest("fdn.node.why takes a node id", hint="`fdn members -o wide` lists them")
+        return _evidence(control, payload)
+
     return {
         "fdn.node.ping": lambda payload: None,
         "fdn.node.info": info,
         "fdn.node.members": lambda payload: list(control.view().members.values()),
         "fdn.node.services": lambda payload: _services(control.view()),
         "fdn.node.stats": lambda payload: dataclasses.asdict(control.stats()),
+        "fdn.node.why": why,
         "fdn.node.join": join,
         "fdn.node.leave": lambda payload: stop(),
     }
@@ -90,4 +96,26 @@ def _services(view: View) -> list[dict[str, Any]]:
         }
         for node, offers in directory.offers().items()
         for offer in offers
+    ]
+
+
+def _evidence(control: ControlPlane, node: str) -> list[dict[str, Any]]:
+    members = control.view().members
+
+    def name(of: str) -> str:
+        return members[of].name if of in members else of
+
+    return [
+        {
+            "age_ms": round(age_s * 1000),
+            "status": said.status.value,
+            "incarnation": said.incarnation,
+            "by": said.by,
+            "by_name": name(said.by),
+            "reason": said.reason,
+            "from": said.from_whom,
+            "from_name": name(said.from_whom),
+            "confirms": said.confirms,
+        }
+        for age_s, said in control.why(node)
     ]

@@ -281,6 +281,12 @@ class ControlPlane:
         """Which code holds the user's loop right now, for people."""
         return self._data_side.where()
 
+    def why(self, node: str) -> list[tuple[float, swim.Statement]]:
+        """What led to what we believe of another member, oldest first, each with its age in seconds."""
+        assert self._swim is not None
+        now = self._loop.time()
+        return [(now - said.at, said) for said in self._swim.why(NodeId(node))]
+
     def stats(self) -> ControlPlaneStats:
         assert self._swim is not None
         assert self._records is not None

@@ -16,6 +16,7 @@ from topologies.swim.interface import (
 )
 from topologies.swim.messages import Claim, Message, Status, decode, encode
 from topologies.swim.settings import SwimSettings
+from topologies.swim.statements import Statement
 from topologies.swim.swim import Swim
 
 __all__ = (
@@ -31,6 +32,7 @@ __all__ = (
     "Received",
     "Refuted",
     "Send",
+    "Statement",
     "Status",
     "Swim",
     "SwimSettings",

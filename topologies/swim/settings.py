@@ -36,6 +36,7 @@ class SwimSettings:
         gossip_fan: Members told each time.
         push_pull_interval_s: Everything is exchanged with one random member this often, jittered by a quarter and
             stretched above 32 members. It repairs what gossip lost; shorter costs bytes in proportion to the cluster.
+        statements_max: What was last said of one member, and by whom, that is kept for people. About 150 bytes each.
         claims_per_message_max: Longer messages are split, or wait. A claim takes about 200 bytes.
         push_pull_claims_max: Claims in one message of such an exchange. Longer ones are for a driver that sends large
             messages in pieces; shorter ones go out all at once.
@@ -56,6 +57,7 @@ class SwimSettings:
     gossip_interval_s: float = 0.2
     gossip_fan: int = 3
     push_pull_interval_s: float = 30.0
+    statements_max: int = 16
     claims_per_message_max: int = 16
     push_pull_claims_max: int = 512
     forget_dead_s: float = 86400.0

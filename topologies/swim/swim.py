@@ -76,6 +76,7 @@ from topologies.swim.messages import (
 )
 from topologies.swim.probe import AskHelpers, PingPeer, ProbeEvent, ProbeFailed, Prober, TellRequester
 from topologies.swim.settings import SwimSettings
+from topologies.swim.statements import Statement, Statements
 from topologies.swim.suspicion import Suspicion
 
 __all__ = ("Swim",)
@@ -100,6 +101,7 @@ class Swim:
         self._membership = Membership(me, settings)
         self._awareness = Awareness(settings.health_score_max)
         self._prober = Prober(settings, self._awareness, rng)
+        self._statements = Statements(settings.statements_max)
         self._news = Dissemination(subjects_max=settings.members_max)
         self._suspicions: dict[NodeId, Suspicion] = {}
         self._told_all: dict[NodeId, float] = {}  # when a live member was last sent everything
@@ -123,6 +125,10 @@ class Swim:
     def rtt_s(self, peer: NodeId) -> float | None:
         """Smoothed round trip of direct probes in seconds, None until there was one."""
         return self._prober.rtt_s(peer)
+
+    def why(self, peer: NodeId) -> tuple[Statement, ...]:
+        """What led to what we believe of another member: who accused it, who confirmed that, when it refuted."""
+        return self._statements.about(peer)
 
     def stats(self) -> SwimStats:
         return SwimStats(
@@ -199,7 +205,7 @@ class Swim:
 
     def _on_tick(self, now: float) -> None:
         for change in self._membership.forget_due(now):
-            self._on_changed(change, now, first_hand=False)
+            self._on_changed(change, now, self.me.subject)
         if not self._left:
             self._carry_out(self._prober.tick(now), now)
             for peer in [peer for peer, suspicion in self._suspicions.items() if suspicion.look_at <= now]:
@@ -328,11 +334,12 @@ class Swim:
             return
         if confirms:
             if self._suspicions[subject].confirm(claim.by):
+                self._statements.add(claim, sender, now, confirms=True)
                 self._wake_gossip(now)
                 self._news.put_confirmation(claim)
             return
         for change in self._membership.on_claim(claim, now):
-            self._on_changed(change, now, first_hand=change.subject == sender)
+            self._on_changed(change, now, sender)
 
     def _defend(self, heard: Claim, now: float) -> None:
         """Answer news of ourselves that outranks what we say."""
@@ -352,13 +359,16 @@ class Swim:
         self._out.append(Refuted(self.me, heard))
         self._spread(self.me, now)
 
-    def _on_changed(self, change: MemberChanged, now: float, *, first_hand: bool) -> None:
+    def _on_changed(self, change: MemberChanged, now: float, sender: NodeId) -> None:
         before, after, peer = change.before, change.after, change.subject
         self._out.append(change)
         self._suspicions.pop(peer, None)
         if after is None:
             self._news.forget(peer)
+            self._statements.forget(peer)
             return
+        if before is not None or after.status is not Status.ALIVE:  # that somebody has joined needs no witnesses
+            self._statements.add(after, sender, now)
         self._spread(after, now)
         if after.status not in _LIVE:
             self._death_count += after.status is Status.DEAD
@@ -376,7 +386,7 @@ class Swim:
             # By then a refutation has reached all whom gossip reaches; whom it missed would wait for a push-pull.
             suspicion.look_at = now + self._settings.probe_interval_s * self._rng.uniform(2.0, 3.0)
             self._suspicions[peer] = suspicion
-        elif first_hand and (before is None or before.status not in _LIVE):
+        elif peer == sender and (before is None or before.status not in _LIVE):
             # Two parts of the cluster may be meeting here for the first time, or again.
             self._push_pull(peer, now, reply=True)
 

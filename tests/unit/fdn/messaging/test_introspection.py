@@ -44,6 +44,21 @@ async def test_what_a_node_tells_of_itself():
 
 
 @virtual
+async def test_why_a_member_is_held_dead():
+    async with World() as world:
+        first, second = await world.cluster(2)
+        gone = second.id
+        assert await ask(world, first, "why", gone) == []
+        await second.stop()
+        (said,) = await ask(world, first, "why", gone)
+        assert (said["status"], said["by"], said["by_name"], said["from"]) == ("left", gone, "n2", gone)
+        assert said["age_ms"] >= 0
+        assert await ask(world, first, "why", "nobody") == []
+        with pytest.raises(fdn.BadRequest, match="takes a node id"):
+            await ask(world, first, "why", 7)
+
+
+@virtual
 async def test_a_node_joins_when_it_is_told_to():
     async with World() as world:
         first = await world.start("n1")

@@ -506,3 +506,20 @@ def test_the_same_inputs_give_the_same_effects(claim_about):
         return driver.tick(driver.now + 10.0)
 
     assert run() == run()
+
+
+def test_a_death_can_be_traced_to_its_accusers(claim_about):
+    driver = Driver(claim_about("n1"), claim_about("n2"), claim_about("n3"))
+    assert driver.swim.why(N1) == ()
+    driver.hear(N2, claim_about("n1", status=Status.SUSPECT, by="n2", reason="no answer"))
+    driver.hear(N2, claim_about("n1", status=Status.SUSPECT, by="n3", reason="no answer to me"))
+    driver.hear(N1, claim_about("n1", (1, 1)))
+    driver.hear(N3, claim_about("n1", (1, 1), Status.DEAD, by="n3", reason="not refuted"))
+    assert [(it.status, it.by, it.from_whom, it.confirms) for it in driver.swim.why(N1)] == [
+        (Status.SUSPECT, N2, N2, False),
+        (Status.SUSPECT, N3, N2, True),
+        (Status.ALIVE, N1, N1, False),
+        (Status.DEAD, N3, N3, False),
+    ]
+    driver.tick(driver.now + 700.0)  # forgotten by now
+    assert driver.swim.why(N1) == ()
