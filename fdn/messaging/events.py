@@ -27,6 +27,7 @@ from fdn.messaging.interests import Group, Interests, Route
 from fdn.messaging.local_subscriptions import Local, LocalSubscriptions
 from fdn.messaging.offers import Interest
 from fdn.messaging.payloads import arrive, encode
+from fdn.messaging.settled import Settled, settled
 from fdn.messaging.subjects import valid_subject
 from fdn.messaging.subscriptions import Subscription, policy_of
 from fdn.messaging.workers import loop_pass
@@ -42,6 +43,8 @@ from transports.wire.envelope import Envelope, Kind, MetaKey
 __all__ = ("ClientEvents", "Events", "EventsStats")
 
 _NO_TICKET: Final = NoTicket()
+_EVENT: Final = int(Kind.EVENT)  # to look up a member of an enum costs as much as to make an envelope
+_GROUPS: Final = int(MetaKey.GROUPS)
 _PLAIN: Final = ""  # in `groups`: the subscribers that are in none
 _TOO_MANY: Final = "prefer few subscriptions with wide patterns"
 
@@ -99,7 +102,8 @@ class Events:
         self._timeout_s = settings.calls.timeout_s
         self._body_bytes_max = settings.data.body_bytes_max
         self._sends_per_pass_max = settings.data.sends_per_pass_max
-        self._sends = 0  # since the loop last had its turn
+        self._turn_at = self._sends_per_pass_max  # the number of events at which the loop has its turn
+        self._sent_to: dict[int, Settled[int]] = {}  # the answers of events that had nothing to wait for
         self._intercept = compose_dispatch(interceptors, _invoke) if interceptors else None
         self._here = LocalSubscriptions()
         self._wanted = Interests(node, self.interests)
@@ -117,46 +121,51 @@ class Events:
 
     # -- publish
 
-    async def publish(self, subject: str, payload: Any = None) -> int:
+    def publish(self, subject: str, payload: Any = None) -> Awaitable[int]:
         """Send to every node that wants the subject. At most once; events of one task arrive in order.
 
-        Waits while a receiver grants no credit, or a link to one is not open yet.
+        Sent at once where open links have room; the `await` waits while a receiver grants no credit, or a link to one
+        is not open yet.
 
         Returns:
             How many nodes it was sent to, this one included; 0 if nobody is interested.
 
-        Raises:
+        Raises (where it is awaited):
             BadRequest: The subject is none, or the payload cannot be sent.
             DeadlineExceeded: A receiver granted no credit in time; the others have got it.
         """
         route = self._routes.get(subject)
         if route is None:
-            route = self._wanted.route(valid_subject(subject))
-        body = payload if type(payload) is bytes else encode(payload)
+            return self._publish_slowly(subject, payload)
+        body = payload
+        if type(payload) is not bytes:
+            try:
+                body = encode(payload)
+            except BadRequest as unsendable:
+                return _raise(unsendable)
         if body is not None and len(body) > self._body_bytes_max:
-            raise self._too_large(subject, len(body))
+            return _raise(self._too_large(subject, len(body)))
         scope = scope_var.get()
         meta: dict[int, Any] | None = None
         deadline_at = 0.0
         if scope is not None:
             deadline_at = scope.deadline_at
             meta = _meta_of(scope)
-        self._n_published += 1
+        self._n_published = published = self._n_published + 1
         link = self._links.get(route.only)
         connection = None if link is None else link.connection
         if connection is not None and not connection.full:
-            connection.send(Envelope(Kind.EVENT, subject, 0, 0, meta, body), deadline_at)
+            connection.send(Envelope(_EVENT, subject, 0, 0, meta, body), deadline_at)
             self._n_sent += 1
             sent = 1
-        elif not route.nodes and not route.groups:
-            sent = 0
         else:
-            sent = await self._send_to_all(route, Envelope(Kind.EVENT, subject, 0, 0, meta, body), deadline_at)
-        self._sends += 1
-        if self._sends >= self._sends_per_pass_max:
-            self._sends = 0
-            await loop_pass()
-        return sent
+            event = Envelope(_EVENT, subject, 0, 0, meta, body)
+            if not self._send_at_once(route, event, deadline_at):
+                return self._publish_late(route, event, deadline_at)
+            sent = len(route.nodes)
+        if published < self._turn_at:
+            return self._sent_to.get(sent) or self._sent_to.setdefault(sent, settled(sent, self._loop))
+        return self._after_a_turn(sent)
 
     async def publish_with(self, subject: str, payload: Any, options: SendOptions) -> int:
         """`publish` with a key, a priority or a name, over one of the lanes to each node.
@@ -174,13 +183,40 @@ class Events:
         meta = None if scope is None else _meta_of(scope)
         deadline_at = 0.0 if scope is None else scope.deadline_at
         self._n_published += 1
-        event = Envelope(Kind.EVENT, subject, 0, 0, options.add_to(meta), body)
+        event = Envelope(_EVENT, subject, 0, 0, options.add_to(meta), body)
         sent = await self._send_to_all(route, event, deadline_at, options)
-        self._sends += 1
-        if self._sends >= self._sends_per_pass_max:
-            self._sends = 0
-            await loop_pass()
+        return sent if self._n_published < self._turn_at else await self._after_a_turn(sent)
+
+    async def _publish_slowly(self, subject: str, payload: Any) -> int:
+        self._wanted.route(valid_subject(subject))  # remembered, so that `publish` finds it
+        return await self.publish(subject, payload)
+
+    async def _publish_late(self, route: Route, event: Envelope, deadline_at: float) -> int:
+        sent = await self._send_to_all(route, event, deadline_at)
+        return sent if self._n_published < self._turn_at else await self._after_a_turn(sent)
+
+    async def _after_a_turn(self, sent: int) -> int:
+        self._turn_at = self._n_published + self._sends_per_pass_max
+        await loop_pass()
         return sent
+
+    def _send_at_once(self, route: Route, event: Envelope, deadline_at: float) -> bool:
+        """Send to all if all are other nodes that can take it now, and to none otherwise."""
+        if route.groups:
+            return False
+        connections: list[Connection] = []
+        for node in route.nodes:
+            link = self._links.get(node)
+            connection = None if link is None else link.connection
+            if connection is None or connection.full:
+                return False
+            connections.append(connection)
+        for connection in connections:
+            if deadline_at:  # what is left of it is written into the envelope when it leaves
+                event = Envelope(_EVENT, event.to, 0, 0, event.meta, event.body)
+            connection.send(event, deadline_at)
+        self._n_sent += len(connections)
+        return True
 
     async def _send_to_all(
         self, route: Route, event: Envelope, deadline_at: float, options: SendOptions | None = None
@@ -313,7 +349,7 @@ class Events:
 
     def _send(self, connection: Connection, errand: "_Errand", event: Envelope, deadline_at: float) -> None:
         if errand.groups or deadline_at:  # what is left of a deadline is written into the envelope when it leaves
-            event = Envelope(Kind.EVENT, event.to, 0, 0, errand.meta(event.meta), event.body)
+            event = Envelope(_EVENT, event.to, 0, 0, errand.meta(event.meta), event.body)
         if errand.options is None:
             connection.send(event, deadline_at)
         else:
@@ -425,10 +461,10 @@ class Events:
         local = self._here.by_subject.get(envelope.to) or self._here.match(envelope.to)
         deadline_at = self._loop.time() + envelope.deadline_ms / 1000 if envelope.deadline_ms else 0.0
         delivery = Delivery(envelope, origin.peer, deadline_at)
-        if envelope.meta is None or MetaKey.GROUPS not in envelope.meta:
+        if envelope.meta is None or _GROUPS not in envelope.meta:
             targets: Sequence[Subscription[Any]] = local.plain
         else:
-            targets = self._named(local, envelope.meta[MetaKey.GROUPS])
+            targets = self._named(local, envelope.meta[_GROUPS])
         if not targets:
             self._n_unwanted += 1
         for subscription in targets:
@@ -463,7 +499,7 @@ class Events:
         turns = self._local(event.to).groups.get(group)
         if turns is None:
             return False
-        envelope = Envelope(Kind.EVENT, event.to, 0, 0, event.meta, event.body)
+        envelope = Envelope(_EVENT, event.to, 0, 0, event.meta, event.body)
         arrive(envelope)
         turns.next().deliver(Delivery(envelope, self._node, deadline_at), ticket)
         return True
@@ -558,7 +594,7 @@ class Events:
         self, targets: Sequence[Subscription[Any]], errand: "_Errand", event: Envelope, deadline_at: float
     ) -> None:
         """Deliver what would otherwise have crossed the network, in the form that it would have there."""
-        envelope = Envelope(Kind.EVENT, event.to, 0, 0, errand.meta(event.meta), event.body)
+        envelope = Envelope(_EVENT, event.to, 0, 0, errand.meta(event.meta), event.body)
         arrive(envelope)
         delivery = Delivery(envelope, self._node, deadline_at)
         for subscription in targets:
@@ -644,3 +680,7 @@ def _look_at(task: "asyncio.Task[Any]") -> None:
 async def _invoke(incoming: Incoming) -> Any:
     result = incoming.handler(*incoming.arguments)
     return await result if inspect.isawaitable(result) else result
+
+
+async def _raise(error: BadRequest) -> int:
+    raise error
