@@ -44,8 +44,8 @@ def command(invocation: Invocation, /, node: str, origin: str | None) -> None:
     """Show who accused a member that is held suspect or dead, and why.
 
     Each line is something that was said of NODE (a name or id) and believed, oldest first: who accused it, who
-    confirmed that, when it refuted. It is the evidence of one member; others may have heard from somebody else. The last
-    few are kept.
+    confirmed that, when it refuted. It is the evidence of one member; others may have heard from somebody else. The
+    last few are kept.
     """
     with node_client(invocation, origin) as client:
         member = find_member(members_of(client), node)
