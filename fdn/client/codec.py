@@ -11,6 +11,7 @@ __all__ = ("Kind", "Meta", "Received", "batch", "decode", "encode", "envelope", 
 
 _VERSION_OCTET: Final = b"\x01"
 _KEY_BYTES_MAX: Final = 256
+_BODY_BYTES_MAX: Final = 16 * 1024 * 1024  # section 7: a larger frame would cost us the connection
 _PRIORITY_MAX: Final = 4
 _ENVELOPE_OF_SIX: Final = b"\x96"
 
@@ -72,7 +73,7 @@ def encode(value: Any) -> bytes:
     """A body.
 
     Raises:
-        BadRequest: MessagePack cannot hold it.
+        BadRequest: MessagePack cannot hold it, or a frame cannot.
     """
     try:
         packed: bytes = msgpack.packb(value, default=_plain, datetime=True)
@@ -81,6 +82,11 @@ def encode(value: Any) -> bytes:
             f"a {type(value).__name__} cannot be sent: {error}",
             hint="send plain values that MessagePack holds, dataclasses or Structs",
         ) from error
+    if len(packed) > _BODY_BYTES_MAX:
+        raise BadRequest(
+            f"a body of {len(packed)} bytes exceeds {_BODY_BYTES_MAX}, the most that a client sends at once",
+            hint="send it in parts, as a stream (items=), or from a node",
+        )
     return packed
 
 

@@ -99,3 +99,9 @@ def test_windows_and_headers():
     for bad_headers in ({"a": 1}, {1: "a"}):
         with pytest.raises(BadRequest, match="header"):
             headers_of(bad_headers)
+
+
+def test_a_body_that_no_frame_holds_is_refused_before_it_costs_the_connection():
+    assert len(encode(bytes(16 * 1024 * 1024 - 5))) == 16 * 1024 * 1024
+    with pytest.raises(BadRequest, match="16777217 bytes exceeds 16777216"):
+        encode(bytes(16 * 1024 * 1024 - 4))
