@@ -1119,7 +1119,9 @@ class Node:
             self.settings.blobs,
             self._loop,
             self._rng,
-            lambda node, to, payload, timeout_s: caller.call(f"{to}@{node}", payload, timeout_s, PLAIN, once),
+            lambda node, to, payload, timeout_s, kind: caller.call(
+                f"{to}@{node}", payload, timeout_s, _decoder_for(kind), once
+            ),
             lambda: [member.node for member in self.reachable() if not member.me],
             lambda node: node in self._view.members,
             caller.pause,

@@ -2,20 +2,21 @@
 
 Every piece is checked when it comes. A holder that does not answer is left for the next one and tried again after a
 pause, for as long as `blobs.patience_s` since anything came: that bridges a lost link. A holder that no longer holds
-the blob, or sends what does not match, is not asked again; when none is left, the members are asked who else has it.
+the blob, or sends what does not match, is not asked again. When all have failed, the members are asked who else has
+it.
 """
 
 import asyncio
 import collections
 import dataclasses
 import random
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from fdn.context import scope_var
-from fdn.errors import Conflict, Corrupt, Denied, Error, NotFound
+from fdn.errors import BadRequest, Conflict, Corrupt, Denied, Error, NotFound
 from fdn.messaging.blobs.holdings import OUTLINE_PIECES_MAX, OutlineOf, Read, Stat
 from fdn.messaging.blobs.outline import DIGEST_BYTES, Buffer, Outline, digest
 from fdn.messaging.blobs.reference import Reference
@@ -23,11 +24,19 @@ from fdn.settings import BlobSettings
 
 __all__ = ("Ask", "FetchStats", "Fetcher", "Transfer")
 
-Ask = Callable[[str, str, Any, float], Awaitable[Any]]  # node, request, payload, seconds
-_FINAL: Final = (NotFound, Conflict, Corrupt, Denied)  # this holder will not give it, however often it is asked
+Ask = Callable[[str, str, Any, float, Any], Awaitable[Any]]  # node, request, payload, seconds, type of the result
+_FINAL: Final = (
+    NotFound,
+    Conflict,
+    Corrupt,
+    Denied,
+    BadRequest,
+)  # this holder will not give it, however often it is asked
 _PAUSE_S: Final = 0.05  # after every holder has failed once; doubles
 _PAUSE_MAX_S: Final = 2.0
 _ASKED_MAX: Final = 32  # members that are asked who holds a blob
+_LOOK_EVERY_S: Final = 1.0
+_LOOK_S_MAX: Final = 2.0  # for their answers
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -69,15 +78,16 @@ class Fetcher:
     def stats(self) -> FetchStats:
         return FetchStats(self.pieces, self.bytes, self.retried, self.corrupt)
 
-    async def locate(self, reference: Reference, asked: Sequence[str]) -> list[str]:
+    async def locate(self, reference: Reference, asked: Collection[str]) -> list[str]:
         """Members that hold it, of at most `_ASKED_MAX` that were not in `asked`."""
         members = [node for node in self._others() if node not in asked][:_ASKED_MAX]
         answers = await asyncio.gather(*(self._holds(node, reference) for node in members))
         return [node for node, holds in zip(members, answers, strict=True) if holds]
 
     async def _holds(self, node: str, reference: Reference) -> bool:
+        timeout_s = min(self.settings.piece_timeout_s, _LOOK_S_MAX)
         try:
-            answer = await self.ask(node, "fdn.blob.stat", Stat(reference.id), self.settings.piece_timeout_s)
+            answer = await self.ask(node, "fdn.blob.stat", Stat(reference.id), timeout_s, Any)
         except Error:
             return False
         wanted = {"size": reference.size, "piece": reference.piece, "outline": reference.outline}
@@ -91,8 +101,9 @@ class Transfer:
         self._fetcher = fetcher
         self._reference = reference
         self._holders = list(reference.holders)
-        self._located = False
-        self._locating = asyncio.Lock()  # all requests under way lose the last holder together
+        self._given_up: set[str] = set()
+        self._looked_at = -_LOOK_EVERY_S
+        self._looking = asyncio.Lock()  # all requests under way lose a holder together
         self._came_at = fetcher.loop.time()
 
     async def outline(self) -> Outline:
@@ -161,8 +172,8 @@ class Transfer:
         while True:
             holder = await self._holder()
             try:
-                answer = await fetcher.ask(holder, name, payload, settings.piece_timeout_s)
-                if not isinstance(answer, bytes | bytearray | memoryview) or len(answer) != length:
+                answer = await fetcher.ask(holder, name, payload, settings.piece_timeout_s, memoryview)
+                if not isinstance(answer, memoryview) or len(answer) != length:
                     raise self._mismatch(f"the answer of node {holder} to {name}")
                 self._came_at = fetcher.loop.time()
                 return answer, holder
@@ -178,6 +189,7 @@ class Transfer:
                 fetcher.retried += 1
                 self._pass_over(holder)
                 if failures % len(self._holders) == 0:
+                    await self._look_further()
                     await fetcher.pause(self._pause(failures // len(self._holders)))
 
     def _pause(self, rounds: int) -> float:
@@ -186,7 +198,7 @@ class Transfer:
 
     async def _holder(self) -> str:
         if not self._holders:
-            await self._locate(None)
+            await self._find_other(None)
         return self._holders[0]
 
     def _pass_over(self, holder: str) -> None:
@@ -201,20 +213,28 @@ class Transfer:
             Error: This one, if there is no other.
         """
         self._fetcher.retried += 1
+        self._given_up.add(holder)
         if holder in self._holders:
             self._holders.remove(holder)
         if not self._holders:
-            await self._locate(error)
+            await self._find_other(error)
 
-    async def _locate(self, error: Error | None) -> None:
-        async with self._locating:
-            if not self._located:
-                self._located = True
-                self._holders += await self._fetcher.locate(self._reference, self._reference.holders)
+    async def _find_other(self, error: Error | None) -> None:
+        await self._look_further()
         if not self._holders:
             raise error or NotFound(
                 f"no member holds blob {self._reference.id.hex()}", hint="ask its maker for it anew"
             )
+
+    async def _look_further(self) -> None:
+        """Ask the members who else has it, unless that was just done."""
+        fetcher = self._fetcher
+        async with self._looking:
+            if fetcher.loop.time() - self._looked_at >= _LOOK_EVERY_S:
+                known = {*self._holders, *self._given_up}
+                found = await fetcher.locate(self._reference, known)
+                self._holders[:0] = [node for node in found if node not in self._given_up]  # these answer
+                self._looked_at = fetcher.loop.time()
 
     def _mismatch(self, what: str) -> Corrupt:
         self._fetcher.corrupt += 1

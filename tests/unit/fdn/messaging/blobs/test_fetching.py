@@ -63,14 +63,15 @@ class Net:
             self.ask, lambda: list(holders), settings or BlobSettings(), loop, random.Random(1), self.pause
         )
 
-    async def ask(self, node: str, name: str, request: Any, timeout_s: float) -> Any:
+    async def ask(self, node: str, name: str, request: Any, timeout_s: float, kind: Any) -> Any:
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)
         try:
             await asyncio.sleep(0.01)
             if node not in self.holders:
                 raise NotFound(f"no member is named {node!r}")
-            return self.holders[node].answer(request)
+            answer = self.holders[node].answer(request)
+            return memoryview(answer) if isinstance(answer, bytes) else answer
         finally:
             self.under_way -= 1
 
