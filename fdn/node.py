@@ -68,7 +68,7 @@ from fdn.runtime.sessions import Session
 from fdn.runtime.sharing import Sharing
 from fdn.runtime.timers import Timers, TimersStats
 from fdn.runtime.view import EMPTY_VIEW, Member, View
-from fdn.settings import Settings
+from fdn.settings import DataSettings, Settings
 from transports.channel import Channel
 from transports.limits import FRAME_SLACK_BYTES, Limits
 from transports.shm.pool import PoolStats
@@ -964,8 +964,7 @@ class Node:
         agreed = fingerprint(
             {"cluster": settings.cluster, "pace": settings.pace, "body_bytes_max": settings.data.body_bytes_max}
         )
-        # However small the bodies: the cores' own messages go up to 64 KiB.
-        limits = Limits(frame_bytes_max=max(settings.data.body_bytes_max, FRAME_SLACK_BYTES) + FRAME_SLACK_BYTES)
+        limits = _limits(settings.data)
         self._host: PlaneHost = InlinePlane(self._loop) if self._inline else PlaneThread(f"fdn-control-{kept.name}")
         self._closers.append(self._close_host)
         data_side = LoopSide(self._loop, get_ident(), self._on_view, self._facts.publish, self._on_beat)
@@ -1016,6 +1015,7 @@ class Node:
             features=DATA_FEATURES,
             probe=self._sharing.probe,
             sees=self._sharing.sees,
+            bulk=settings.data.bulk_window_bytes,
         )
         self._data = DataPlane(
             transport=self._make_transport(self._loop, dataclasses.replace(limits, spin_s=spin_s)),
@@ -1024,6 +1024,7 @@ class Node:
             loop=self._loop,
             rng=self._rng,
             publish=self._facts.publish,
+            limits=limits,
         )
         self._closers.append(self._data.close)
         self._data.map_shared = self._sharing.map_shared
@@ -1064,6 +1065,7 @@ class Node:
         self._data.on_stream_credit = self._on_stream_credit
         self._data.on_peer_lost = self._on_peer_lost
         self._data.on_caller_gone = self._dispatcher.on_caller_gone
+        self._data.on_refused = self._caller.on_refused
         self._call = self._caller.call
         self._put_blobs_on_top(kept)
         cast, cast_with = self._caller.cast, self._caller.cast_with
@@ -1550,6 +1552,19 @@ def _override(settings: Settings, overrides: Mapping[str, Any]) -> Settings:
     if unknown:
         raise ConfigError(f"Node() takes no setting {unknown[0]!r}", hint=f"there are {', '.join(sorted(known))}")
     return dataclasses.replace(settings, **overrides) if overrides else settings
+
+
+def _limits(data: DataSettings) -> Limits:
+    # However small the bodies: the cores' own messages go up to 64 KiB.
+    in_one_frame = max(min(data.body_bytes_max, data.frame_bytes_max), FRAME_SLACK_BYTES)
+    return Limits(
+        frame_bytes_max=in_one_frame + FRAME_SLACK_BYTES,
+        chunk_bytes=min(data.chunk_bytes, in_one_frame),
+        transfer_bytes_max=data.body_bytes_max,
+        bulk_window_bytes=data.bulk_window_bytes,
+        assembly_bytes_max=data.assembly_bytes_max,
+        bulk_bytes_per_s=data.bulk_bytes_per_s or math.inf,
+    )
 
 
 def _zmq_transport(loop: asyncio.AbstractEventLoop, limits: Limits) -> Transport:

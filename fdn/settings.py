@@ -142,8 +142,27 @@ class DataSettings:
     # throughput of one sender, lower the latency of everything else on the loop.
     sends_per_pass_max: int = _within(512, 1, 65536)
 
-    # Bytes of one message's body. Higher passes larger objects whole, and lets one of them hold memory and the wire.
-    body_bytes_max: int = _within(16 * _MIB, 1 * _KIB, 1 * _GIB)
+    # Bytes of one message's body. Higher passes larger objects whole, and lets one of them take as much memory here.
+    body_bytes_max: int = _within(1 * _GIB, 1 * _KIB, 64 * _GIB)
+
+    # Bytes of a body that goes in one frame: to and from clients, and peers that take nothing in pieces. The same on
+    # every node, or those that send more lose their links.
+    frame_bytes_max: int = _within(16 * _MIB, 128 * _KIB, 1 * _GIB)
+
+    # Bodies with a part above this go in pieces of this size, between which everything else passes. Lower lets urgent
+    # messages pass sooner; higher carries more a second.
+    chunk_bytes: int = _within(1 * _MIB, 64 * _KIB, 16 * _MIB)
+
+    # Bytes of large messages that one peer may have begun, or we not yet taken up; one more than this still passes.
+    # Higher lets it run further ahead of slow handlers, in our memory.
+    bulk_window_bytes: int = _within(64 * _MIB, 1 * _MIB, 64 * _GIB)
+
+    # The same of all peers together. Past it a large message is refused, and its sender hears Overloaded.
+    assembly_bytes_max: int = _within(1 * _GIB, 1 * _MIB, 256 * _GIB)
+
+    # Bytes a second that large messages take of one connection; 0 sets no pace. Below what the network carries, it
+    # leaves time between the pieces for everything else on the machine.
+    bulk_bytes_per_s: float = _within(0.0, 0.0, 1e12)
 
     def __post_init__(self) -> None:
         _check(self, self.KEY)

@@ -37,6 +37,14 @@ class SendWindow:
         self.bytes_granted = 0
         self.messages_sent = 0
         self.bytes_sent = 0
+        self._bulk_reserve = 0  # bytes that bulk leaves to others
+
+    @property
+    def open_for_bulk(self) -> bool:
+        """Whether a piece of a large message may go: a quarter of the first grant is kept for what is small."""
+        return not self.limited or (
+            self.messages_sent < self.messages_granted and self.bytes_sent + self._bulk_reserve < self.bytes_granted
+        )
 
     @property
     def open(self) -> bool:
@@ -51,6 +59,7 @@ class SendWindow:
     def grant(self, messages: int, bytes_: int) -> None:
         """Take over totals from WELCOME or CREDIT; lower ones than held are ignored, (0, 0) lifts the limit."""
         self.limited = (messages, bytes_) != (0, 0)
+        self._bulk_reserve = self._bulk_reserve or bytes_ // 4
         self.messages_granted = max(self.messages_granted, messages)
         self.bytes_granted = max(self.bytes_granted, bytes_)
 

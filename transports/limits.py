@@ -1,6 +1,7 @@
 """The bounds of a transport: every queue, frame and wait has one, and each says what raising it costs."""
 
 import dataclasses
+import math
 
 __all__ = ("FRAME_SLACK_BYTES", "Limits")
 
@@ -46,6 +47,22 @@ class Limits:
         connect_timeout_s: Seconds that a dial may wait for TCP to connect, name resolution included.
         handshake_timeout_s: Seconds that a peer may take for the ZMTP handshake once TCP is connected.
         attachments_max: Frames that may follow a batch.
+        chunk_bytes: Messages whose payload has a part larger than this go in pieces of this size. Larger pieces carry
+            more a second, and what is urgent waits for one. Measured: 256 KiB carries half of what 1 MiB does.
+        transfer_bytes_max: Largest message, in pieces.
+        transfers_active_max: Messages of one connection that are sent in pieces at once, taking turns.
+        transfers_max: Those that a peer may have under way to us; past it they are refused.
+        outbox_bulk_bytes_max: Bytes of such messages that wait in one connection before senders of more have to. They
+            are not copied: it bounds what callers keep alive.
+        exempt_bulk_bytes_max: The same for large answers, which nobody waits to send; past it they are dropped and
+            counted.
+        bulk_bytes_per_s: Pace of the pieces of one connection; below what the network carries, it leaves room between
+            them.
+        bulk_window_bytes: Bytes of large messages that one peer may begin before we have taken up those before; one
+            more than this still passes. The memory that it may fill here, beside its credit.
+        assembly_bytes_max: The same of all peers together. Past it a message is refused, and its sender told.
+        pooled_bytes_max: Memory of messages taken up that is kept for the next. It saves the page faults of new memory,
+            and is given back after some idle time.
         sockets_max: Sockets of one ZeroMQ context. Three for each dialled connection (libzmq's default of 1023 ends at
             80 peers); an empty slot costs 12 bytes.
     """
@@ -68,6 +85,16 @@ class Limits:
     connect_timeout_s: float = 3.0
     handshake_timeout_s: float = 3.0
     attachments_max: int = 64
+    chunk_bytes: int = 1 * MIB
+    transfer_bytes_max: int = 1024 * MIB
+    transfers_active_max: int = 4
+    transfers_max: int = 16
+    outbox_bulk_bytes_max: int = 16 * MIB
+    exempt_bulk_bytes_max: int = 1024 * MIB
+    bulk_bytes_per_s: float = math.inf
+    bulk_window_bytes: int = 64 * MIB
+    assembly_bytes_max: int = 2048 * MIB
+    pooled_bytes_max: int = 64 * MIB
     sockets_max: int = 16_384
 
     def __post_init__(self) -> None:

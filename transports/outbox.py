@@ -8,6 +8,9 @@ about 2 us, an append here 0.3 us, and the first message of a burst still waits 
 Two queues: `send` needs credit, `send_exempt` does not and goes ahead, also while the other waits for credit.
 They never share a batch, so that the first envelope of a batch tells the receiver whether it counts.
 
+Large messages go in pieces (`transports.bulk`), which take turns with the small ones: after a piece, as many octets of
+those may pass.
+
 A batch is encoded when it leaves and not before: only then is it known how much of each deadline is left.
 """
 
@@ -17,6 +20,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 
+from transports.bulk import Bulk, Transfer, is_bulk, order_key
 from transports.credit import SendWindow
 from transports.errors import LocalProtocolError, OversizedEnvelope
 from transports.intake import Intake
@@ -24,9 +28,9 @@ from transports.limits import Limits
 from transports.parcel import ATTACHED_BYTES_MIN, Buffer, Parcel, lay_out
 from transports.ranks import RankedQueue
 from transports.shm.handles import Lender, as_handles, handle_frames
-from transports.transport import ATTACHMENTS, ConnectionStats
+from transports.transport import ATTACHMENTS, CHUNKS, ConnectionStats
 from transports.wire.batch import encode_batch
-from transports.wire.envelope import Envelope
+from transports.wire.envelope import Envelope, Kind
 
 __all__ = ("OnExpired", "Outbox")
 
@@ -64,12 +68,14 @@ class Outbox(abc.ABC):
         "__weakref__",
         "_batch_bytes_max",
         "_batch_messages_max",
+        "_bulk",
         "_deferred",
         "_ended",
         "_exempt",
         "_lender",
         "_open",
         "_pass_ends",
+        "_slow_at",
         "_writable",
         "full",
     )
@@ -80,10 +86,15 @@ class Outbox(abc.ABC):
         self._limits = limits
         self._batch_messages_max = min(limits.batch_messages_max, limits.outbox_messages_max)
         self._batch_bytes_max = min(limits.batch_bytes_max, limits.outbox_bytes_max)
+        self._slow_at = self._batch_bytes_max  # bytes from which `send` looks twice; 0 while transfers are under way
         self._open = _Queued()  # still taking envelopes
         self._sealed: deque[_Queued] = deque()  # full, waiting
         self._exempt: deque[_Queued] = deque()  # the last one is still taking envelopes
         self._ranked: RankedQueue | None = None  # made when first used
+        self._transfers = Bulk(limits)
+        self._bulk: Bulk | None = None  # the same, while there are any
+        self._bulk_timer: asyncio.TimerHandle | None = None  # for the pace
+        self._n_sealed = self._n_departed = 0  # batches that were sealed, and those of them that have left
         self._window = SendWindow()
         self._waiters: dict[asyncio.Future[None], None] = {}  # the first to wait is the first to go on
         self._writable = False
@@ -95,9 +106,11 @@ class Outbox(abc.ABC):
         self._linger_timer: asyncio.TimerHandle | None = None
         self._attaches = False  # whether the peer takes attachments
         self._lender: Lender | None = None  # if it is on this host
+        self._chunks = False  # and pieces
         self._messages_queued = 0  # all but the open batch
         self._bytes_queued = 0
         self._messages_sent = self._bytes_sent = self._batches_sent = 0
+        self._refused = 0  # transfers that the peer would not take
         self._dropped = self._expired = self._unsendable = self._hwm_hits = self._credit_stalls = 0
         self._dropping = False
         self._on_idle: Callable[[], None] | None = None
@@ -124,8 +137,8 @@ class Outbox(abc.ABC):
         batch = self._open
         body = envelope.body
         size = batch.size + _ENVELOPE_BYTES if body is None else batch.size + len(body) + _ENVELOPE_BYTES
-        if size >= self._batch_bytes_max:
-            self._send_last(envelope, deadline_at, on_expired)
+        if size >= self._slow_at:
+            self._send_slowly(envelope, deadline_at, on_expired)
         else:
             batch.size = size
             envelopes = batch.envelopes
@@ -145,10 +158,14 @@ class Outbox(abc.ABC):
         """
         if self._ended:
             return
+        if self._bulk is not None and envelope.kind == Kind.CANCEL:
+            self.withdraw((Kind.CALL, Kind.ITEM), envelope.id)
         body = envelope.body
         size = _ENVELOPE_BYTES if body is None else len(body) + _ENVELOPE_BYTES
         attachments: Sequence[Buffer] = ()
         if size > self._batch_bytes_max:
+            if self._put_bulk(envelope, is_answer=True):
+                return
             envelope, attachments, size = self._fit(envelope, size)
         if self._bytes_queued >= self._limits.exempt_bytes_max:
             self._drop_exempt(envelope)
@@ -175,6 +192,36 @@ class Outbox(abc.ABC):
     def agree(self, features: Collection[str]) -> None:
         """See `Connection.agree`."""
         self._attaches = ATTACHMENTS in features
+        self._chunks = self._attaches and CHUNKS in features
+
+    def grant_bulk(self, total: int) -> None:
+        """See `Connection.grant_bulk`."""
+        self._transfers.grant(total)
+        if self._writable:
+            self._go_on()
+
+    @property
+    def bulk_full(self) -> bool:
+        """See `Connection.bulk_full`."""
+        return self._bulk is not None and self._bulk.full
+
+    def withdraw(self, kinds: Collection[int], message_id: int) -> None:
+        """See `Connection.withdraw`."""
+        if self._bulk is not None:
+            transfer = self._bulk.find(kinds, message_id)
+            if transfer is not None:
+                self._drop_transfer(transfer)
+
+    def on_refused(self, transfer_id: int) -> Envelope | None:
+        """See `Connection.on_refused`."""
+        transfer = self._transfers.by_id(transfer_id)
+        if transfer is None:
+            message = self._transfers.ended(transfer_id)
+            self._refused += message is not None
+            return message
+        self._refused += 1
+        self._drop_transfer(transfer, tell=False)
+        return transfer.envelope
 
     def send_ranked(
         self,
@@ -192,10 +239,12 @@ class Outbox(abc.ABC):
         body = envelope.body
         size = _ENVELOPE_BYTES if body is None else len(body) + _ENVELOPE_BYTES
         attachments: Sequence[Buffer] = ()
-        if size > self._batch_bytes_max:
-            envelope, attachments, size = self._fit(envelope, size)
         if self._ended:
             return
+        if size > self._batch_bytes_max:
+            if self._put_bulk(envelope, deadline_at, on_expired):
+                return
+            envelope, attachments, size = self._fit(envelope, size)
         if self._ranked is None:
             self._ranked = RankedQueue(self._batch_messages_max, self._batch_bytes_max)
         self._count(*self._ranked.put(envelope, size, priority, latest, deadline_at, on_expired, attachments))
@@ -218,9 +267,13 @@ class Outbox(abc.ABC):
         if self._writable:
             self._go_on()
 
-    async def wait_room(self) -> None:
+    def has_room(self, size: int) -> bool:
+        """See `Connection.has_room`."""
+        return not self.full and (size <= self._limits.chunk_bytes or not self.bulk_full)
+
+    async def wait_room(self, size: int = 0) -> None:
         """See `Connection.wait_room`. Whoever calls `send` before the next `await` finds the room still there."""
-        while self.full and not self._ended:
+        while not self.has_room(size) and not self._ended:
             waiter = self._loop.create_future()
             self._waiters[waiter] = None
             try:
@@ -258,23 +311,31 @@ class Outbox(abc.ABC):
             hwm_hits=self._hwm_hits,
             credit_stalls=self._credit_stalls,
             dropped=self._dropped,
-            queued_messages=self._messages_queued + len(self._open.envelopes),
+            queued_messages=self._messages_queued + len(self._open.envelopes) + len(self._transfers),
             queued_bytes=self._bytes_queued + self._open.size,
             batches_received=intake.batches,
             malformed=intake.malformed,
+            transfers=len(self._transfers),
+            transfers_bytes=self._transfers.queued_bytes,
+            transfers_refused=self._refused,
             superseded=0 if self._ranked is None else self._ranked.superseded,
         )
 
     @property
     def _idle(self) -> bool:
         """Whether nothing waits here."""
-        return not (self._open.envelopes or self._sealed or self._exempt or self._ranked)
+        return not (self._open.envelopes or self._sealed or self._exempt or self._ranked) and not self._bulk_ready()
 
     def _spent(self) -> bool:
         """Whether nothing waits here that could leave without a further grant."""
-        return not self._exempt and (
-            not (self._open.envelopes or self._sealed or self._ranked) or not self._window.open
-        )
+        if self._exempt or self._bulk_ready():
+            return False
+        return not (self._open.envelopes or self._sealed or self._ranked) or not self._window.open
+
+    def _bulk_ready(self) -> bool:
+        """Whether a piece could leave now."""
+        bulk = self._bulk
+        return bulk is not None and self._window.open_for_bulk and bulk.ready(self._now(), self._n_departed)
 
     def _resume(self) -> None:
         """The network takes frames again."""
@@ -285,7 +346,10 @@ class Outbox(abc.ABC):
 
     def _end(self) -> None:
         """The connection is over: drop what waits, and let nobody wait any longer. Idempotent."""
-        self._dropped += self._messages_queued + len(self._open.envelopes)
+        self._dropped += self._messages_queued + len(self._open.envelopes) + self._transfers.clear()
+        self._bulk = None
+        if self._bulk_timer is not None:
+            self._bulk_timer.cancel()
         self._ended = self._deferred = True
         self._writable = self.full = False
         self._on_idle = None
@@ -350,12 +414,20 @@ class Outbox(abc.ABC):
                 envelope.kind,
             )
 
-    def _send_last(self, envelope: Envelope, deadline_at: float, on_expired: OnExpired | None) -> None:
-        """Queue the one that fills its batch, perhaps all by itself."""
+    def _send_slowly(self, envelope: Envelope, deadline_at: float, on_expired: OnExpired | None) -> None:
+        """Queue one that fills its batch, perhaps all by itself, goes in pieces, or waits behind what does."""
         body = envelope.body
         size = _ENVELOPE_BYTES if body is None else len(body) + _ENVELOPE_BYTES
         if size > self._batch_bytes_max:
+            if self._put_bulk(envelope, deadline_at, on_expired):
+                return
             envelope, size = self._make_way(envelope, size)
+        elif self._bulk is not None:
+            before = self._bulk.last_of(order_key(envelope))
+            if before is not None:
+                before.followers.append((envelope, deadline_at, on_expired))
+                self._count(1, size)
+                return
         batch = self._open
         batch.envelopes.append(envelope)
         batch.size += size
@@ -363,6 +435,77 @@ class Outbox(abc.ABC):
             batch.timed.append((envelope, deadline_at, on_expired))
         if len(batch.envelopes) >= self._batch_messages_max or batch.size >= self._batch_bytes_max:
             self._seal()
+
+    def _put_bulk(
+        self,
+        envelope: Envelope,
+        deadline_at: float = 0.0,
+        on_expired: OnExpired | None = None,
+        is_answer: bool = False,
+    ) -> bool:
+        """Let a message go in pieces, if it is one that does. False: nothing was done."""
+        body, limits = envelope.body, self._limits
+        if not self._chunks or self._ended or len(body) <= limits.chunk_bytes:
+            return False
+        if type(body) is bytes:
+            body = Parcel.of_buffer(body)
+        elif type(body) is not Parcel:
+            body = Parcel.of_body(body)
+        elif self._lender is not None and all(
+            len(part) <= limits.chunk_bytes for part in as_handles(body.attachments)[0]
+        ):
+            return False  # what lies in shared memory goes as a word of where
+        if not is_bulk(body, limits.chunk_bytes):
+            return False
+        if len(body.body) > limits.chunk_bytes:
+            body = body.with_body_beside()
+        if len(body) > limits.transfer_bytes_max:
+            raise OversizedEnvelope(len(body), limits.transfer_bytes_max)
+        transfers = self._transfers
+        if is_answer and 0 < transfers.queued_answers_bytes > limits.exempt_bulk_bytes_max - len(body):
+            self._drop_exempt(envelope)
+            return True
+        fields = (envelope.kind, envelope.to, envelope.id, envelope.deadline_ms, envelope.meta)
+        transfer = transfers.put(Envelope(*fields, body), deadline_at, on_expired, is_answer)
+        if transfer.key is not None:  # what was sent before with this key leaves before its end
+            if self._open.envelopes:
+                self._seal()
+            transfer.after = self._n_sealed
+        self._bulk, self._slow_at = transfers, 0
+        if not self._deferred:
+            self._begin_pass()
+        return True
+
+    def _drop_transfer(self, transfer: Transfer, tell: bool = True) -> None:
+        self._transfers.drop(transfer, tell)
+        self._after_transfer(transfer)
+        if self._writable:
+            self._go_on()
+
+    def _after_transfer(self, transfer: Transfer) -> None:
+        """One has ended, however it did: what waited for it may go on."""
+        for envelope, deadline_at, on_expired in transfer.followers:
+            size = _ENVELOPE_BYTES if envelope.body is None else len(envelope.body) + _ENVELOPE_BYTES
+            self._messages_queued -= 1
+            self._bytes_queued -= size
+            batch = self._open
+            batch.envelopes.append(envelope)
+            batch.size += size
+            if deadline_at:
+                batch.timed.append((envelope, deadline_at, on_expired))
+            if len(batch.envelopes) >= self._batch_messages_max or batch.size >= self._batch_bytes_max:
+                self._seal()
+        following = None
+        if transfer.key is not None:
+            following = next((each for each in self._transfers if each.key == transfer.key), None)
+        if following is not None:
+            if self._open.envelopes:
+                self._seal()
+            following.after = self._n_sealed
+        if not self._transfers:
+            self._bulk, self._slow_at = None, self._batch_bytes_max
+        if not self._transfers.full:
+            self._wake()
 
     def _make_way(self, envelope: Envelope, size: int) -> tuple[Envelope, int]:
         """Let a large envelope travel alone: behind others in one batch it might outgrow the frame."""
@@ -407,6 +550,7 @@ class Outbox(abc.ABC):
         if self._ended:
             return
         self._sealed.append(batch)
+        self._n_sealed += 1
         self._count(len(batch.envelopes), batch.size)
         if self._writable and self._pass_ends:
             self._flush()
@@ -418,8 +562,11 @@ class Outbox(abc.ABC):
         self._flushing = True
         try:
             while self._writable:
+                bulk = self._bulk
                 if self._exempt:
                     self._depart(self._uncount(self._exempt.popleft()), needs_credit=False)
+                elif bulk is not None and self._is_turn_of(bulk) and self._depart_piece(bulk):
+                    pass
                 elif not (self._sealed or self._open.envelopes or self._ranked):
                     break
                 elif not self._window.open:
@@ -430,6 +577,7 @@ class Outbox(abc.ABC):
                     batch.envelopes, batch.size, batch.timed, batch.attachments = self._ranked.pop()
                     self._depart(self._uncount(batch), needs_credit=True)
                 elif self._sealed:
+                    self._n_departed += 1
                     self._depart(self._uncount(self._sealed.popleft()), needs_credit=True)
                 else:
                     batch = self._open
@@ -439,6 +587,8 @@ class Outbox(abc.ABC):
             self._flushing = False
         if self.full:
             self._make_room()
+        if self._bulk is not None and self._bulk_timer is None and self._bulk.resumes_at > self._now():
+            self._bulk_timer = self._loop.call_at(self._bulk.resumes_at, self._on_pace)
         if self._linger_until is not None and self._writable and self._spent():
             self._shut()
 
@@ -481,8 +631,56 @@ class Outbox(abc.ABC):
         self._messages_sent += messages
         self._bytes_sent += size
         self._batches_sent += 1
+        if self._bulk is not None and needs_credit:
+            self._bulk.on_small(size)
         if not self._writable:
             self._hwm_hits += 1
+
+    def _is_turn_of(self, bulk: Bulk) -> bool:
+        """Whether a piece goes before the small messages that wait: every second turn, counted in octets."""
+        return bulk.is_due or not (self._sealed or self._open.envelopes or self._ranked)
+
+    def _depart_piece(self, bulk: Bulk) -> bool:
+        """Send one piece of a transfer, if one may leave."""
+        now = self._now()
+        for late in bulk.expire(now):
+            self._expired += 1
+            self._after_transfer(late)
+            if late.on_expired is not None:
+                late.on_expired(late.envelope)
+        if not self._window.open_for_bulk:
+            return False
+        was_full = bulk.full
+        piece = bulk.next_piece(now, self._n_departed)
+        if piece is None:
+            return False
+        if piece.failure:
+            self._unsendable += 1
+            logger.error("a large message cannot be sent: %s; dropped", piece.failure)
+        size = len(piece.frame) + sum(map(len, piece.attachments))
+        self._writable = self._write(piece.frame, piece.attachments)
+        self._window.spend(1, size)
+        self._messages_sent += 1
+        self._bytes_sent += size
+        self._batches_sent += 1
+        if not self._writable:
+            self._hwm_hits += 1
+        if piece.done is not None or not bulk:
+            self._after_piece(piece.done)
+        elif was_full and not bulk.full:
+            self._wake()
+        return True
+
+    def _after_piece(self, done: Transfer | None) -> None:
+        if done is not None:
+            self._after_transfer(done)
+        else:  # the last of them was given up, and the receiver knows
+            self._bulk, self._slow_at = None, self._batch_bytes_max
+
+    def _on_pace(self) -> None:
+        self._bulk_timer = None
+        if self._writable:
+            self._go_on()
 
     def _depart_singly(self, envelopes: list[Envelope], needs_credit: bool) -> None:
         """One envelope that cannot be sent must not take its neighbours with it."""

@@ -42,7 +42,7 @@ Buffer = bytes | memoryview
 _ATTACHMENTS: Final = int(MetaKey.ATTACHMENTS)
 _SHARED: Final = int(MetaKey.SHARED)
 # Others are read by parts of the house that know nothing of parcels.
-_PAYLOAD_KINDS: Final = frozenset({Kind.CALL, Kind.REPLY, Kind.ITEM, Kind.CAST, Kind.EVENT})
+_PAYLOAD_KINDS: Final = frozenset({Kind.CALL, Kind.REPLY, Kind.ITEM, Kind.CAST, Kind.EVENT, Kind.CHUNK})
 _encoder = msgspec.msgpack.Encoder()
 _plain = msgspec.msgpack.Decoder()
 _one_value = msgspec.msgpack.Decoder(msgspec.Raw)
@@ -97,6 +97,12 @@ class Parcel:
     def copy(self) -> "Parcel":
         """One that keeps no received frame alive."""
         return Parcel(self.body.copy(), [bytes(each) for each in self.attachments])
+
+    def with_body_beside(self) -> "Parcel":
+        """The same, with its MessagePack as one more attachment."""
+        index = len(self.attachments).to_bytes(2, "big")
+        body = msgspec.Raw(bytes((_FIXEXT2, EXT_BODY)) + index)
+        return Parcel(body, [*self.attachments, memoryview(self.body)])
 
     def unwrapped(self) -> "msgspec.Raw | Parcel":
         """What it stands for when its body is in an attachment; else itself.

@@ -17,6 +17,7 @@ from transports.wire.envelope import Envelope
 
 __all__ = (
     "ATTACHMENTS",
+    "CHUNKS",
     "SHARED_MEMORY",
     "Batch",
     "Connection",
@@ -32,6 +33,7 @@ __all__ = (
 
 ATTACHMENTS: Final = "attachments"  # a feature of the handshake: frames behind a batch are understood
 SHARED_MEMORY: Final = "shared_memory"  # in a WELCOME: the listener sees the dialler's probe, and takes handles
+CHUNKS: Final = "chunks"  # and large messages in pieces
 
 
 class Batch:
@@ -108,6 +110,9 @@ class ConnectionStats:
     queued_bytes: int = 0
     batches_received: int = 0
     malformed: int = 0
+    transfers: int = 0  # large messages that go in pieces, waiting or under way
+    transfers_bytes: int = 0  # what of them has not left
+    transfers_refused: int = 0  # by the peer
     superseded: int = 0  # queued messages whose place a newer one of their name took
 
 
@@ -226,8 +231,28 @@ class Connection(Protocol):
     def agree(self, features: Collection[str]) -> None:
         """Use the optional parts of the protocol that the peer's WELCOME names; none until then."""
 
-    async def wait_room(self) -> None:
-        """Return when the queue has room again or the connection has ended (see the events for which)."""
+    def grant_bulk(self, total: int) -> None:
+        """Raise the bytes of large messages that may be begun on this connection; absolute, as for `grant`."""
+
+    @property
+    def bulk_full(self) -> bool:
+        """Whether so much of large messages waits that whoever has another should `wait_room`; small ones need not."""
+
+    def withdraw(self, kinds: Collection[int], message_id: int) -> None:
+        """Stop sending the large message of one of these kinds with this id, if one is under way."""
+
+    def on_refused(self, transfer_id: int) -> Envelope | None:
+        """The peer does not take this transfer: give it up. Returns its message, without its payload."""
+
+    def has_room(self, size: int) -> bool:
+        """Whether there is room for a message with a body of so many bytes."""
+
+    async def wait_room(self, size: int = 0) -> None:
+        """Return when the queue has room again, or the connection has ended (see the events for which).
+
+        Args:
+            size: Bytes of the body that there is to be room for.
+        """
 
     def when_idle(self, callback: Callable[[], None]) -> None:
         """Call back once, in a later turn of the loop, when nothing waits here and the network takes frames.

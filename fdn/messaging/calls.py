@@ -9,6 +9,7 @@ have run is made again only if its caller gave a `Retry`.
 
 import asyncio
 import dataclasses
+import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
@@ -27,16 +28,18 @@ from fdn.messaging.workers import loop_pass
 from fdn.runtime.data_plane import DataPlane, NoTicket, Origin, Ticket
 from fdn.runtime.lanes import Lanes
 from fdn.runtime.link import Link
-from fdn.runtime.outlets import LinkOutlet, Outlet
+from fdn.runtime.outlets import LinkOutlet, Outlet, does_not_fit_frame
 from fdn.runtime.send_options import SendOptions, node_of_key
 from fdn.settings import Settings
 from transports.channel import Channel
+from transports.errors import OversizedEnvelope
 from transports.parcel import Body, Parcel
 from transports.transport import Connection
 from transports.wire.envelope import Envelope, Kind, MetaKey
 
 __all__ = ("Caller", "CallerStats", "OpenCalls", "Way")
 
+_log = logging.getLogger(__name__)
 _ID_MASK = 0xFFFF_FFFF_FFFF_FFFF
 _NO_TICKET = NoTicket()
 _NO_ROOM = "its handlers are slower than what is sent; slow down or add nodes"
@@ -85,6 +88,8 @@ class OpenCalls(Protocol):
 
     def on_credit(self, origin: Origin, envelope: Envelope) -> None: ...
 
+    def on_refused(self, node: str, call_id: int, error: Error) -> None: ...
+
     def fail_peer(self, who: object, error: Exception) -> None: ...
 
 
@@ -98,6 +103,9 @@ class _Here:
         self.peer = peer
         self.answer = answer
         self.outlet: Callable[[], Outlet] = lambda: _HereOutlet(answer)
+
+    def withdraw(self, call_id: int) -> None:
+        """What is sent here arrives at once."""
 
 
 class _HereOutlet:
@@ -196,6 +204,7 @@ class Caller:
         self._retry = Retry(settings.calls.retries)
         self._in_flight_max = settings.calls.in_flight_max
         self._body_bytes_max = settings.data.body_bytes_max
+        self._large_bytes = min(settings.data.chunk_bytes, self._body_bytes_max)
         self._sends_per_pass_max = settings.data.sends_per_pass_max
         self._refuses = settings.data.when_full == "refuse"
         self._turn_at = self._sends_per_pass_max  # the number of casts at which the loop has its turn
@@ -229,10 +238,12 @@ class Caller:
                 body = encode(payload)
             except BadRequest as unsendable:
                 return _raise(unsendable)
-        if body is not None and len(body) > self._body_bytes_max:
-            return _raise(self._too_large(target, len(body)))
         scope = scope_var.get()
         node = route.only or route.next()
+        if body is not None and len(body) > self._large_bytes:
+            if len(body) > self._body_bytes_max:
+                return _raise(self._too_large(target, len(body)))
+            return self._cast_late(route, node, body, scope)
         link = self._links.get(node)
         connection = None if link is None else link.connection
         if connection is None or connection.full:
@@ -322,8 +333,8 @@ class Caller:
                     if options is not None and not tried:
                         node = self._first(route, options)
                     node, connection = await self._reach(route, node, tried, deadline_at)
-                elif connection.full:
-                    await self._wait_room(connection, node, deadline_at)
+                elif connection.full or connection.bulk_full:
+                    await self._wait_room(connection, node, deadline_at, body)
                 sender: Connection | _LaneSender | None = connection
                 if options is not None:
                     options.add_to(meta)
@@ -479,6 +490,18 @@ class Caller:
         if not pending[1].done():
             pending[1].set_exception(error)
 
+    def on_refused(self, node: str, message: Envelope, error: Error) -> None:
+        """A node has not taken a large message of ours."""
+        pending = self._pending.get(message.id) if message.kind == Kind.CALL else None
+        if pending is not None:
+            self._forget(message.id)
+            if not pending[1].done():
+                pending[1].set_exception(error)
+        elif message.kind in (Kind.CALL, Kind.ITEM):
+            self.streams.on_refused(node, message.id, error)
+        else:  # at most once, so nobody waits to hear of it
+            _log.warning("a large message to %s is lost: %s", message.to, error, extra={"peer": node})
+
     def count_stray(self, origin: Origin, envelope: Envelope) -> None:
         """An ITEM or END came in that belongs to no open stream: a plain call's, perhaps, which expected neither."""
         pending = self._answered(origin, envelope)
@@ -518,6 +541,9 @@ class Caller:
                 self._deliver_here(envelope, deadline_at)
             else:
                 connection.send(envelope, deadline_at)
+        except OversizedEnvelope as error:
+            self._forget(call_id)
+            raise does_not_fit_frame(error, node) from error
         except BaseException:
             self._forget(call_id)
             raise
@@ -588,9 +614,12 @@ class Caller:
         if connection is None:
             self._deliver_here(envelope, deadline_at)
         else:
-            if connection.full:
-                await self._wait_room(connection, node, wait_until)
-            connection.send(envelope, deadline_at)
+            if connection.full or connection.bulk_full:
+                await self._wait_room(connection, node, wait_until, body)
+            try:
+                connection.send(envelope, deadline_at)
+            except OversizedEnvelope as error:
+                raise does_not_fit_frame(error, node) from error
         if self._n_casts >= self._turn_at:
             await self._give_turn()
 
@@ -647,12 +676,15 @@ class Caller:
             raise self._no_credit(node) from None
         return link, _LaneSender(lanes, connection, options)
 
-    async def _wait_room(self, connection: Connection, node: str, deadline_at: float) -> None:
+    async def _wait_room(self, connection: Connection, node: str, deadline_at: float, body: Any = None) -> None:
+        size = 0 if body is None else len(body)
+        if connection.has_room(size):
+            return  # it is for large messages that there is none
         if self._refuses:
             raise Overloaded(f"the queue to node {node} is full (data.when_full)", hint=_NO_ROOM, node=node)
         try:
             async with asyncio.timeout_at(deadline_at):
-                await connection.wait_room()
+                await connection.wait_room(size)
         except TimeoutError:
             raise self._no_credit(node) from None
         link = self._links.get(node)

@@ -233,6 +233,7 @@ class Dispatcher:
         job = self._calls.get((origin.peer, envelope.id))
         if job is not None:
             self._cancel(job)
+        origin.withdraw(envelope.id)
 
     def on_item(self, origin: Origin, envelope: Envelope, ticket: Ticket) -> None:
         """An ITEM, or the END, of a request stream came in."""

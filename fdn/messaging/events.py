@@ -33,10 +33,12 @@ from fdn.messaging.subscriptions import Subscription, policy_of
 from fdn.messaging.workers import loop_pass
 from fdn.runtime.data_plane import DataPlane, Handler, NoTicket, Origin, Ticket
 from fdn.runtime.link import Link, LinkState
+from fdn.runtime.outlets import does_not_fit_frame
 from fdn.runtime.send_options import Key, SendOptions, node_of_key
 from fdn.runtime.view import View
 from fdn.settings import Settings
 from transports.channel import Channel
+from transports.errors import OversizedEnvelope
 from transports.transport import Connection
 from transports.wire.envelope import Envelope, Kind, MetaKey
 
@@ -101,6 +103,7 @@ class Events:
         self._settings = settings.events
         self._timeout_s = settings.calls.timeout_s
         self._body_bytes_max = settings.data.body_bytes_max
+        self._large_bytes = min(settings.data.chunk_bytes, self._body_bytes_max)
         self._sends_per_pass_max = settings.data.sends_per_pass_max
         self._turn_at = self._sends_per_pass_max  # the number of events at which the loop has its turn
         self._sent_to: dict[int, Settled[int]] = {}  # the answers of events that had nothing to wait for
@@ -143,8 +146,10 @@ class Events:
                 body = encode(payload)
             except BadRequest as unsendable:
                 return _raise(unsendable)
-        if body is not None and len(body) > self._body_bytes_max:
-            return _raise(self._too_large(subject, len(body)))
+        if body is not None and len(body) > self._large_bytes:
+            if len(body) > self._body_bytes_max:
+                return _raise(self._too_large(subject, len(body)))
+            return self.publish_with(subject, body, None)
         scope = scope_var.get()
         meta: dict[int, Any] | None = None
         deadline_at = 0.0
@@ -167,7 +172,7 @@ class Events:
             return self._sent_to.get(sent) or self._sent_to.setdefault(sent, settled(sent, self._loop))
         return self._after_a_turn(sent)
 
-    async def publish_with(self, subject: str, payload: Any, options: SendOptions) -> int:
+    async def publish_with(self, subject: str, payload: Any, options: SendOptions | None) -> int:
         """`publish` with a key, a priority or a name, over one of the lanes to each node.
 
         Within a queue group, events of one key go to one node as long as its nodes stay the same.
@@ -183,7 +188,7 @@ class Events:
         meta = None if scope is None else _meta_of(scope)
         deadline_at = 0.0 if scope is None else scope.deadline_at
         self._n_published += 1
-        event = Envelope(_EVENT, subject, 0, 0, options.add_to(meta), body)
+        event = Envelope(_EVENT, subject, 0, 0, meta if options is None else options.add_to(meta), body)
         sent = await self._send_to_all(route, event, deadline_at, options)
         return sent if self._n_published < self._turn_at else await self._after_a_turn(sent)
 
@@ -225,14 +230,15 @@ class Events:
         reached: set[str] = set()
         later: list[_Errand] = []
         links = self._links
+        size = 0 if event.body is None else len(event.body)
         plainly = not route.groups and options is None
         for errand in map(_Errand, route.nodes) if plainly else self._errands(route, event.to, options):
             link = links.get(errand.node)
             connection = None if link is None else link.connection
             if connection is not None and options is not None:
                 lanes = self._plane.lanes(errand.node, Channel.EVENTS)
-                connection = lanes.try_reach(options, 0 if event.body is None else len(event.body))
-            if connection is not None and not connection.full:
+                connection = lanes.try_reach(options, size)
+            if connection is not None and connection.has_room(size):
                 self._send(connection, errand, event, deadline_at)
             elif errand.node != self._node or not self._try_here(errand, event, deadline_at):
                 later.append(errand)
@@ -338,10 +344,10 @@ class Events:
                 raise
         self._links[errand.node] = link
         async with self._until(ends_at, f"node {errand.node} granted no credit", errand.node):
+            size = 0 if event.body is None else len(event.body)
             if errand.options is None:
-                await connection.wait_room()
+                await connection.wait_room(size)
             else:
-                size = 0 if event.body is None else len(event.body)
                 link, connection = await self._plane.lanes(errand.node, Channel.EVENTS).reach(errand.options, size)
         if link.connection is not connection:
             raise Unreachable(f"the events link to node {errand.node} was lost while events waited for room")
@@ -350,11 +356,14 @@ class Events:
     def _send(self, connection: Connection, errand: "_Errand", event: Envelope, deadline_at: float) -> None:
         if errand.groups or deadline_at:  # what is left of a deadline is written into the envelope when it leaves
             event = Envelope(_EVENT, event.to, 0, 0, errand.meta(event.meta), event.body)
-        if errand.options is None:
-            connection.send(event, deadline_at)
-        else:
-            lanes = self._plane.lanes(errand.node, Channel.EVENTS)
-            lanes.send(connection, event, errand.options, deadline_at)
+        try:
+            if errand.options is None:
+                connection.send(event, deadline_at)
+            else:
+                lanes = self._plane.lanes(errand.node, Channel.EVENTS)
+                lanes.send(connection, event, errand.options, deadline_at)
+        except OversizedEnvelope as error:
+            raise does_not_fit_frame(error, errand.node) from error
         self._n_sent += 1
 
     @contextlib.asynccontextmanager

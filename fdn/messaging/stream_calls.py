@@ -280,6 +280,12 @@ class StreamCaller:
         if call is not None and call.sender is not None and window is not None:
             call.sender.grant(window)
 
+    def on_refused(self, node: str, call_id: int, error: Error) -> None:
+        """A node has not taken the CALL, or an item of its request stream, because it was large."""
+        call = self._open.get(call_id)
+        if call is not None and call.who == node:
+            self.fail(call, error)
+
     def close(self) -> None:
         """End all that is open; what is opened from now on fails."""
         self._closed = True

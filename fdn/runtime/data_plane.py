@@ -14,7 +14,8 @@ from typing import Protocol
 
 import msgspec
 
-from fdn.errors import BadRequest, Unreachable, to_wire
+from fdn.errors import BadRequest, Error, Overloaded, Unreachable, to_wire
+from fdn.runtime.bulk_intake import BULK, BulkIntake, read_bulk_credit
 from fdn.runtime.facts import Fact, HandshakeRefused, LinkDown, LinkUp
 from fdn.runtime.greeting import Greeter
 from fdn.runtime.lanes import Lanes
@@ -23,11 +24,14 @@ from fdn.runtime.outlets import ClientOutlet, LinkOutlet, Outlet, send_to_client
 from fdn.runtime.sessions import Session, Sessions, SessionsStats
 from fdn.runtime.view import EMPTY_VIEW, View
 from fdn.settings import Settings
+from transports.assembly import AssemblyStats
 from transports.channel import Channel
 from transports.credit import EXEMPT_KINDS
+from transports.limits import Limits
 from transports.shm.handles import Lender
 from transports.transport import (
     ATTACHMENTS,
+    CHUNKS,
     SHARED_MEMORY,
     Batch,
     ConnectionEvent,
@@ -45,7 +49,7 @@ __all__ = ("DATA_CHANNELS", "DATA_FEATURES", "DataPlane", "DataPlaneStats", "Han
 _log = logging.getLogger(__name__)
 _LAST_WORDS_S = 1.0  # for the answers of a member that has left, which the word of it may have overtaken
 DATA_CHANNELS = (Channel.DATA, Channel.EVENTS)
-DATA_FEATURES = (ATTACHMENTS,)  # optional parts of the protocol that we speak there
+DATA_FEATURES = (ATTACHMENTS, CHUNKS)  # optional parts of the protocol that we speak there
 _credit_decoder = msgspec.msgpack.Decoder(tuple[int, int, int])
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -65,6 +69,9 @@ class Origin(Protocol):
 
     outlet: Callable[[], Outlet]
     """Makes a way out for the items of one stream."""
+
+    def withdraw(self, call_id: int) -> None:
+        """What is still on its way out of a large answer to this call is of no use any more."""
 
 
 class Ticket(Protocol):
@@ -119,6 +126,7 @@ class DataPlaneStats:
     unknown_kinds: int  # envelopes of kinds that nobody registered for
     malformed: int  # CREDITs that could not be read
     unanswerable: int  # answers dropped because the asker cannot be reached
+    bulk: AssemblyStats  # large messages, as they come in
     handler_faults: int  # our own handlers that raised: bugs
     overdrawn: int  # messages that were sent without the credit that they need
 
@@ -132,6 +140,8 @@ class DataPlane:
         on_caller_gone: Called with a node id when nobody waits there for answers any more.
         on_client_session_closed: Called with the session of a client that has ended. Its id would not do: that is the
             client's own word, and may be another's.
+        on_refused: Called with a node id, the CALL, CAST, EVENT or ITEM (of a request stream) that it did not take
+            because it had no room for large messages, and an error.
         on_stream_credit: Called with a CREDIT that is about one stream.
         map_shared: Called with the messages of a batch among which there are handles to shared memory; returns those
             that can be handled.
@@ -147,7 +157,9 @@ class DataPlane:
         loop: asyncio.AbstractEventLoop,
         rng: random.Random,
         publish: Callable[[Fact], None],
+        limits: Limits | None = None,
     ) -> None:
+        limits = limits or Limits()
         self._transport = transport
         self._greeter = greeter
         self._settings = settings
@@ -164,7 +176,9 @@ class DataPlane:
         self._unknown_kinds = self._malformed = self._unanswerable = self._handler_faults = self._overdrawn = 0
         self._closed = False
         self._leaving: dict[str, tuple[asyncio.TimerHandle, str]] = {}
-        self.handlers: dict[int, Handler] = {Kind.CREDIT: self._on_credit}
+        self.handlers: dict[int, Handler] = {Kind.CREDIT: self._on_credit, Kind.CHUNK: self._on_chunk}
+        self._bulk = BulkIntake(limits, self.handlers)
+        self.on_refused: Callable[[str, Envelope, Error], None] = lambda node, envelope, error: None
         self.on_peer_lost: Callable[[str, str], None] = lambda node, reason: None
         self.on_caller_gone: Callable[[str], None] = lambda caller: None
         self.on_client_session_closed: Callable[[Session], None] = lambda session: None
@@ -266,6 +280,7 @@ class DataPlane:
             malformed=self._malformed,
             unanswerable=self._unanswerable,
             handler_faults=self._handler_faults,
+            bulk=self._bulk.stats(),
             overdrawn=self._overdrawn,
         )
 
@@ -332,6 +347,9 @@ class DataPlane:
             self._unknown_kinds += 1
 
     def _on_credit(self, origin: Origin, envelope: Envelope, ticket: Ticket) -> None:
+        if envelope.to == BULK:
+            self._on_bulk_credit(origin, envelope)
+            return
         if envelope.to:
             self.on_stream_credit(origin, envelope)
             return
@@ -348,6 +366,54 @@ class DataPlane:
                 if link.epoch == epoch and link.connection is not None:
                     link.connection.grant(messages, size)
                     return
+
+    # -- large messages
+
+    def _on_chunk(self, origin: Origin, envelope: Envelope, ticket: Ticket) -> None:
+        assert isinstance(origin, Session)
+        self._bulk.on_chunk(origin, envelope)
+
+    def _on_bulk_credit(self, origin: Origin, envelope: Envelope) -> None:
+        said = read_bulk_credit(envelope)
+        if said is None:
+            self._malformed += 1
+            return
+        if origin.is_client:
+            return
+        epoch, total = said
+        for link in self._links_to(origin.peer):
+            if link.epoch == epoch and link.connection is not None:
+                if isinstance(total, int):
+                    link.connection.grant_bulk(total)
+                else:
+                    self._on_bulk_refused(origin, link.connection.on_refused(envelope.id), total)
+                return
+
+    def _on_bulk_refused(self, origin: Origin, message: Envelope | None, reason: str) -> None:
+        """A large message of ours was not taken: whoever waits for it, here or there, is told."""
+        if message is None:
+            return
+        error = Overloaded(
+            f"node {origin.peer} took no more large messages: {reason}", hint="send fewer at once, or try again later"
+        )
+        if message.kind in (Kind.REPLY, Kind.ITEM) and message.to == "":
+            origin.answer(Envelope(Kind.ERROR, "", message.id, body=msgspec.Raw(_encode(to_wire(error)))))
+            on_cancel = self.handlers.get(Kind.CANCEL)
+            if message.kind == Kind.ITEM and on_cancel is not None:  # whoever yields further items need not
+                on_cancel(origin, Envelope(Kind.CANCEL, "", message.id), _NO_TICKET)
+        else:
+            self.on_refused(origin.peer, message, error)
+
+    def _withdraw(self, node: str, call_id: int) -> None:
+        for link in self._links_to(node):
+            if link.connection is not None:
+                link.connection.withdraw((Kind.REPLY, Kind.ITEM), call_id)
+
+    def _links_to(self, node: str) -> Iterator[Link]:
+        for channel in DATA_CHANNELS:
+            first = self._links.get((node, channel))
+            if first is not None:
+                yield from (first, *first.siblings)
 
     # -- sessions
 
@@ -366,6 +432,7 @@ class DataPlane:
             if session.lane:
                 session.answer = lambda envelope: self._answer_over_lane(session, envelope)
             session.outlet = lambda: self._outlet(session)
+            session.withdraw = lambda call_id: self._withdraw(session.peer, call_id)
 
     def _outlet(self, session: Session) -> Outlet:
         link = self._lane_back(session) if session.lane else self._link_back(session)
@@ -432,6 +499,7 @@ class DataPlane:
         )
 
     def _on_session_closed(self, session: Session) -> None:
+        self._bulk.session_closed(session)
         if session.is_client:
             self.on_client_session_closed(session)
         elif session.channel is Channel.DATA and session.peer in self._leaving:
@@ -496,6 +564,7 @@ class DataPlane:
             self.on_peer_lost(node, reason)
 
     def _close_idle(self) -> None:
+        self._bulk.trim()
         for link in list(self._every_link()):
             if link.connection is None:
                 # Made to answer somebody who never became a member: those have no end.

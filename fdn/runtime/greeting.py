@@ -46,6 +46,7 @@ class Greeter:
         features: Optional parts of the protocol that we speak on this plane.
         probe: Our file in shared memory, or empty.
         sees: Whether another's is on this host.
+        bulk: Bytes of large messages that a peer may begin per link epoch before our first CREDIT for them.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Greeter:
         features: tuple[str, ...] = (),
         probe: str = "",
         sees: Callable[[str], bool] = lambda probe: False,
+        bulk: int = 0,
     ) -> None:
         self.cluster = cluster
         self.identity = identity
@@ -67,6 +69,7 @@ class Greeter:
         self._features = features
         self._probe = probe
         self._sees = sees
+        self._bulk = bulk
 
     def now_known_as(self, identity: Identity) -> None:
         """Greet with a new incarnation, or with endpoints that are known only now, from here on."""
@@ -121,5 +124,6 @@ class Greeter:
             credit=self._credit,
             fingerprint=self.fingerprint,
             features=(*self._features, SHARED_MEMORY) if self._sees(hello.probe) else self._features,
+            bulk=self._bulk,
             lanes=LANES_MAX if channel in (Channel.DATA, Channel.EVENTS) else 1,
         )

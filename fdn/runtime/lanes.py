@@ -80,7 +80,7 @@ class Lanes:
     def try_reach(self, options: SendOptions, size: int) -> Connection | None:
         """The open connection with room that a message takes, or None: `reach` it, then."""
         connection = self.pick(options, size).connection if self.links[0].connection is not None else None
-        return None if connection is None or connection.full else connection
+        return None if connection is None or not connection.has_room(size) else connection
 
     async def reach(self, options: SendOptions, size: int) -> tuple[Link, Connection]:
         """The link that a message takes, and its open connection with room: `send` before the next `await`.
@@ -95,12 +95,12 @@ class Lanes:
             connection = link.connection
             if connection is None:
                 await link.wait_open()
-            elif not connection.full:
+            elif connection.has_room(size):
                 return link, connection
             elif options.refuse:
                 raise Overloaded(f"the queue to node {link.peer} is full on the {link.channel} channel", hint=_NO_ROOM)
             else:
-                await connection.wait_room()
+                await connection.wait_room(size)
                 if link.connection is not connection:
                     raise Unreachable(
                         f"the link to node {link.peer} was lost while messages waited for room",

@@ -252,6 +252,7 @@ class Link:
         self._attempts = 0
         self.opened_count += 1
         connection.agree(welcome.features)
+        connection.grant_bulk(welcome.bulk)
         self.lanes_admitted = welcome.lanes
         connection.grant(*welcome.credit)
         while self._pending:

@@ -15,7 +15,7 @@ from transports.parcel import Parcel
 from transports.transport import ATTACHMENTS, Listener
 from transports.wire.envelope import Envelope
 
-__all__ = ("ClientOutlet", "LinkOutlet", "Outlet", "send_to_client")
+__all__ = ("ClientOutlet", "LinkOutlet", "Outlet", "does_not_fit_frame", "send_to_client")
 
 _PAUSE_S: Final = 0.002  # before a client whose queue was full is tried again; doubles
 _PAUSE_S_MAX: Final = 0.1
@@ -43,11 +43,12 @@ class LinkOutlet:
     lose what a paused peer has not read yet, and the loss of a connection is how the death of a peer is noticed first.
     """
 
-    __slots__ = ("__weakref__", "_link", "_losses")
+    __slots__ = ("__weakref__", "_link", "_losses", "_size")
 
     def __init__(self, link: Link) -> None:
         self._link = link
         self._losses = link.losses
+        self._size = 0  # of the large message that found no room
         link.users.add(self)
         link.open()
 
@@ -56,14 +57,21 @@ class LinkOutlet:
         connection = self._link.connection
         if connection is None or connection.full or self._link.losses != self._losses:
             return False
-        connection.send(envelope)
+        if connection.bulk_full and not connection.has_room(len(envelope.body or b"")):
+            self._size = len(envelope.body)
+            return False
+        self._size = 0
+        try:
+            connection.send(envelope)
+        except OversizedEnvelope as error:
+            raise does_not_fit_frame(error, self._link.peer) from error
         return True
 
     async def wait_room(self) -> None:
         """See `Outlet.wait_room`."""
         if self._link.losses == self._losses:
             connection = await self._link.wait_open()
-            await connection.wait_room()
+            await connection.wait_room(self._size)
         if self._link.losses != self._losses:
             raise Unreachable(
                 f"the link to node {self._link.peer} was lost in the middle of a stream",
@@ -126,6 +134,14 @@ class ClientOutlet:
         finally:
             timer.cancel()
         self._pause = min(2 * self._pause, _PAUSE_S_MAX)
+
+
+def does_not_fit_frame(error: OversizedEnvelope, node: str) -> BadRequest:
+    """What it means to whoever sends that a message is too large for a peer."""
+    return BadRequest(
+        f"node {node} takes {error.limit} bytes at once, and this is {error.size}",
+        hint="it takes no large messages in pieces (or data.body_bytes_max is less): send less at once",
+    )
 
 
 def send_to_client(listener: Listener, source: bytes, features: Collection[str], envelope: Envelope) -> bool:

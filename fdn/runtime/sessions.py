@@ -45,6 +45,7 @@ class Session:
         answer: Sends an envelope back to this peer, without waiting: for a client on this very connection, for a node
             on our own connection to it.
         outlet: Makes a way out for the items of one stream to this peer.
+        withdraw: Stops what is still on its way out of a large answer to a call of this peer.
     """
 
     __slots__ = (
@@ -59,6 +60,7 @@ class Session:
         "outlet",
         "peer",
         "source",
+        "withdraw",
     )
 
     def __init__(self, batch: Batch, listener: Listener, channel: Channel, hello: Hello, grant: GrantWindow) -> None:
@@ -73,9 +75,14 @@ class Session:
         self.grant = grant
         self.answer: Callable[[Envelope], None] = self._answer_here
         self.outlet: Callable[[], Outlet]  # set by the plane, which knows the links
+        self.withdraw: Callable[[int], None] = _no_answer_under_way
 
     def _answer_here(self, envelope: Envelope) -> None:
         self.listener.send(self.source, envelope)  # counted by the listener when the peer is gone or full
+
+
+def _no_answer_under_way(call_id: int) -> None:
+    """Answers to clients leave at once, whole."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -11,7 +11,10 @@ import pytest
 
 from fdn.messaging.blobs.reference import EXT_BLOB, pack_reference, unpack_reference
 from fdn.messaging.payloads import decode, encode
+from transports.assembly import Assembled, Assembly, BufferPool
+from transports.bulk import Bulk
 from transports.errors import MalformedBatch, UnknownWireVersion
+from transports.limits import Limits
 from transports.parcel import encode_alone, whole
 from transports.wire.batch import decode_batch, encode_batch
 from transports.wire.envelope import Envelope, Kind, MetaKey
@@ -170,3 +173,44 @@ def test_a_reference_to_a_blob_is_what_it_says(vector: dict[str, Any]):
     blob = decode(msgspec.Raw(msgpack.packb(msgpack.ExtType(EXT_BLOB, data))))
     assert blob.reference == reference
     assert bytes(encode(blob)) == msgpack.packb(msgpack.ExtType(EXT_BLOB, data))
+
+
+@pytest.mark.parametrize("vector", [pytest.param(vector, id=vector["name"]) for vector in VECTORS["transfers"]])
+def test_our_codec_reads_transfers(vector: dict[str, Any]):
+    limits = Limits()
+    assembly = Assembly(BufferPool(limits), limits)
+    result = None
+    for frames in vector["messages"]:
+        frame, *attachments = (bytes.fromhex(digits) for digits in frames)
+        [chunk] = whole(decode_batch(frame)[0], [memoryview(part) for part in attachments])[0]
+        assert result is None
+        result = assembly.on_chunk(chunk.id, chunk.body)
+    expected = vector["envelope"]
+    if expected is None:
+        assert result is None
+        return
+    assert isinstance(result, Assembled)
+    envelope = result.envelope
+    assert [envelope.kind, envelope.to, envelope.id, envelope.deadline_ms, decode(envelope.body)] == [
+        *(expected[name] for name in ("kind", "to", "id", "deadline_ms")),
+        value(expected["value"]),
+    ]
+
+
+def test_our_codec_writes_transfers_as_the_specification_says():
+    limits = Limits(chunk_bytes=5)
+    bulk = Bulk(limits)
+    bulk.grant(0)
+    parcel = encode({"a": bytes(70_000), "b": 1})
+    parcel.attachments = [b"abcdefgh"]
+    bulk.put(Envelope(Kind.CALL, "t.f", 7, 0, None, parcel), 0.0, None, is_answer=False)
+    sent = []
+    while (piece := bulk.next_piece(0.0, 0)) is not None:
+        sent.append([msgpack.unpackb(piece.frame[1:], strict_map_key=False), *map(bytes, piece.attachments)])
+    total = len(parcel) - len(parcel.body)
+    inner = msgpack.packb([5, "t.f", 7, 0, {6: [0]}, {"a": msgpack.ExtType(1, b"\0\0"), "b": 1}])
+    assert sent == [
+        [[[17, "", 1, 0, {6: [0]}, [total, 0, 8, 0]]], b"abcde"],
+        [[[17, "", 1, 0, {6: [0]}, [total, 0, 8, 5]]], b"fgh"],
+        [[[17, "", 1, 0, None, inner]]],
+    ]

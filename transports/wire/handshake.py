@@ -106,6 +106,8 @@ class Welcome(msgspec.Struct, frozen=True, omit_defaults=True):
         features: What the answerer speaks.
         fingerprint: As in `Hello`.
         offers: As in `Hello`.
+        bulk: Bytes of large messages that may be begun on this link epoch before the first CREDIT for them; 0 is no
+            limit.
         lanes: How many connections the answerer admits side by side on this channel, from one dialler.
     """
 
@@ -119,6 +121,7 @@ class Welcome(msgspec.Struct, frozen=True, omit_defaults=True):
     fingerprint: str = ""
     offers: tuple[int, str] = (0, "")
     lanes: Annotated[int, msgspec.Meta(ge=1)] = 1
+    bulk: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 class Refused(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -5,6 +5,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from functools import wraps
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.unit.transports.harness import cast, reply
@@ -15,7 +16,7 @@ from transports.outbox import Outbox
 from transports.parcel import Buffer, Parcel
 from transports.transport import ConnectionStats
 from transports.wire.batch import decode_batch
-from transports.wire.envelope import NIL, Envelope, Kind
+from transports.wire.envelope import NIL, Envelope, Kind, MetaKey
 
 
 class Wire(Outbox):
@@ -38,6 +39,22 @@ class Wire(Outbox):
     @property
     def ids(self) -> list[list[int]]:
         return [[envelope.id for envelope in decode_batch(frame)[0]] for frame in self.frames]
+
+    @property
+    def kinds(self) -> list[list[int]]:
+        return [[envelope.kind for envelope in decode_batch(frame)[0]] for frame in self.frames]
+
+    @property
+    def delivered(self) -> list[int]:
+        """What a receiver has whole, in order."""
+        found: list[int] = []
+        for envelope in (each for frame in self.frames for each in decode_batch(frame)[0]):
+            body = msgspec.msgpack.decode(envelope.body)
+            if envelope.kind != Kind.CHUNK:
+                found.append(envelope.id)
+            elif isinstance(body, bytes):
+                found.append(msgspec.msgpack.decode(body)[2])
+        return found
 
     def _write(self, frame: bytes, attachments: Sequence[Buffer] = ()) -> bool:
         self.frames.append(frame)
@@ -403,3 +420,155 @@ async def test_waiters_go_on_in_the_order_of_waiting():
     wire.open()
     await asyncio.gather(*tasks)
     assert order == list(range(50))
+
+
+def chunked(room: int = 1000, **limits: Any) -> Wire:
+    wire = Wire(Limits(chunk_bytes=100_000, frame_bytes_max=600_000, **limits), room)
+    wire.agree(("attachments", "chunks"))
+    wire.grant_bulk(0)
+    return wire
+
+
+@on_loop
+async def test_small_messages_pass_between_the_pieces_of_a_large_one():
+    wire = chunked(room=0)
+    wire.send(cast(1, bytes(500_000)))
+    for number in (2, 3):
+        wire.send(cast(number, bytes(60_000)))
+    wire.send_exempt(reply(4))
+    wire.open()
+    await turn(3)
+    sizes = [[len(part) for part in parts] for parts in wire.attachments]
+    # The answer, a piece; as much of small messages as the piece was; the other pieces, and last the message.
+    assert sizes == [[], [100_000], [], [100_000], [100_000], [100_000], [100_000], []]
+    assert wire.kinds[:4] == [[Kind.REPLY], [Kind.CHUNK], [Kind.CAST, Kind.CAST], [Kind.CHUNK]]
+
+
+@on_loop
+async def test_what_has_the_same_key_stays_behind_a_large_message_and_before_it():
+    wire = chunked(room=0)
+    key = {int(MetaKey.PARTITION_KEY): "k"}
+
+    def keyed(number: int, size: int) -> Envelope:
+        return Envelope(Kind.CAST, "t", number, 0, dict(key), bytes(size))
+
+    for number, size in ((1, 10), (2, 300_000), (3, 10), (4, 300_000), (5, 10)):
+        wire.send(keyed(number, size))
+    wire.send(cast(6))
+    wire.open()
+    await turn(5)
+    assert [number for number in wire.delivered if number != 6] == [1, 2, 3, 4, 5]
+    assert wire.delivered.index(6) < 3  # another key, or none, does not wait
+    assert wire.counters().queued_messages == 0
+
+
+@on_loop
+async def test_a_cancelled_call_sends_no_further_piece():
+    wire = chunked(room=2)
+    wire.open(2)
+    wire.send(Envelope(Kind.CALL, "t", 7, 0, None, bytes(500_000)))
+    assert len(wire.frames) == 2
+    wire.send_exempt(Envelope(Kind.CANCEL, "", 7))
+    wire.open()
+    await turn(3)
+    assert [kinds[0] for kinds in wire.kinds[2:]] == [Kind.CANCEL, Kind.CHUNK]
+    assert wire.attachments[-1] == ()  # says that it is given up
+    assert wire.counters().transfers == 0
+
+
+@on_loop
+async def test_pieces_leave_a_quarter_of_the_credit_to_small_messages():
+    wire = chunked()
+    wire.open()
+    wire.grant(1000, 400_000)
+    wire.send(cast(1, bytes(1_000_000)))
+    await turn(3)
+    assert len(wire.frames) == 3
+    wire.send(cast(2, bytes(50_000)))
+    await turn(3)
+    assert wire.kinds[3] == [Kind.CAST]
+    wire.grant(1000, 2_000_000)
+    await turn(3)
+    assert wire.delivered == [2, 1]
+
+
+@on_loop
+async def test_senders_of_large_messages_wait_for_room_and_others_do_not():
+    wire = chunked(room=0, outbox_bulk_bytes_max=400_000)
+    wire.send(cast(1, bytes(300_000)))
+    wire.send(cast(2, bytes(300_000)))
+    assert (wire.full, wire.bulk_full, wire.has_room(10), wire.has_room(200_000)) == (False, True, True, False)
+    await wire.wait_room(10)
+    waiting = asyncio.ensure_future(wire.wait_room(200_000))
+    await turn(2)
+    assert not waiting.done()
+    wire.open()
+    await waiting
+    assert not wire.bulk_full
+
+
+@on_loop
+async def test_a_refused_transfer_is_given_back_and_the_next_goes_on():
+    wire = chunked(room=1)
+    wire.open(1)
+    wire.send(Envelope(Kind.CALL, "t", 7, 0, {2: "k"}, bytes(300_000)))
+    wire.send(Envelope(Kind.CALL, "t", 8, 0, {2: "k"}, bytes(10)))
+    message = wire.on_refused(1)
+    assert message is not None
+    assert (message.kind, message.id) == (Kind.CALL, 7)
+    assert wire.on_refused(1) is None
+    wire.open()
+    await turn(3)
+    assert wire.delivered == [8]
+    assert wire.counters().transfers_refused == 1
+
+
+@on_loop
+async def test_a_large_message_that_is_late_is_given_up_and_handed_back():
+    wire = chunked(room=1)
+    wire.open(1)
+    late: list[int] = []
+    now = asyncio.get_running_loop().time()
+    wire.send(cast(1, bytes(300_000)), now + 0.001, lambda envelope: late.append(envelope.id))
+    wire._now = lambda: now + 1
+    wire.open()
+    await turn(3)
+    assert late == [1]
+    assert wire.counters().expired == 1
+    assert wire.delivered == []
+
+
+@on_loop
+async def test_a_pace_holds_pieces_back_and_nothing_else():
+    wire = chunked(bulk_bytes_per_s=100_000.0)
+    wire.open()
+    wire.send(cast(1, bytes(300_000)))
+    wire.send(cast(2))
+    await turn(5)
+    assert wire.delivered == [2]
+    assert len(wire.frames) == 2
+    started = wire._now()
+    for second in range(1, 4):
+        now = started + second
+        wire._now = lambda now=now: now  # type: ignore[misc]
+        wire._on_pace()
+        await turn(3)
+    assert wire.delivered == [2, 1]
+
+
+@on_loop
+async def test_large_answers_are_bounded_and_a_lost_connection_drops_them():
+    wire = chunked(room=0, exempt_bulk_bytes_max=500_000)
+    for number in (1, 2, 3):
+        wire.send_exempt(reply(number, bytes(300_000)))
+    assert wire.counters().transfers == 1
+    wire._shut()
+    assert wire.counters().dropped == 3
+    assert wire.counters().transfers_bytes == 0
+
+
+@on_loop
+async def test_a_large_message_is_refused_where_it_can_never_go():
+    wire = chunked(transfer_bytes_max=400_000)
+    with pytest.raises(OversizedEnvelope):
+        wire.send(cast(1, bytes(500_000)))

@@ -285,7 +285,7 @@ async def test_envelopes_go_to_whoever_registered_for_their_kind():
     await until(lambda: rig.handled)
     ((origin, envelope, _),) = rig.handled
     assert (origin.peer, origin.is_client, envelope.id, said(envelope)) == ("n1-id", False, 7, 7)
-    dialled.connection.send(Envelope(Kind.CHUNK))
+    dialled.connection.send(Envelope(99))
     dialled.connection.send(Envelope(200))
     await until(lambda: rig.plane.stats().unknown_kinds == 2)
 
