@@ -22,6 +22,8 @@ class Channel(enum.StrEnum):
         """Distance of this channel's port from a node's base port."""
         return _PORT_OFFSETS[self]
 
+    __hash__ = str.__hash__  # as it is equal to the string; that of an enum is a function in Python
+
     @property
     def carries_payloads(self) -> bool:
         """Whether it carries what users send, and is read on their loop, which may stall."""

@@ -58,6 +58,7 @@ _REPLY = int(Kind.REPLY)
 _TRACE = int(MetaKey.TRACE)
 _HEADERS = int(MetaKey.HEADERS)
 _NO_CONTEXT = Scope()
+_copy_context = contextvars.copy_context
 STREAMED = object()  # the result of a job that has sent its answer itself
 PING = "fdn.node.ping"  # answered by the plane itself, on every channel
 
@@ -201,7 +202,20 @@ class Dispatcher:
         elif method is None or not self._accepting:
             self._n_not_found += 1
         elif method.inline and self._intercept is None:
-            self._cast_inline(method, origin, envelope)
+            if method.fast_decode is None or envelope.meta is not None:
+                self._cast_inline(method, origin, envelope)
+                return
+            try:  # the hot path, in no method of its own
+                argument = method.fast_decode(envelope.body)
+            except MISFITS as misfit:
+                self._report_failed_cast(envelope.to, does_not_fit(misfit))
+                return
+            try:
+                _copy_context().run(method.function, argument)
+            except BaseException as error:
+                self._report_failed_cast(envelope.to, error)
+                if isinstance(error, SystemExit | KeyboardInterrupt):
+                    raise
         elif method.has_streams:
             self._report_failed_cast(envelope.to, BadRequest("it has streams, and so needs a call"))
         else:
@@ -329,7 +343,7 @@ class Dispatcher:
         deadline_at = self._now() + (envelope.deadline_ms / 1000 or self._default_timeout_s)
         scope = scope_of(envelope, deadline_at)
         try:
-            result = contextvars.copy_context().run(self._run_inline, method, origin, envelope, scope)
+            result = _copy_context().run(self._run_inline, method, origin, envelope, scope)
             answer = Envelope(_REPLY, "", envelope.id, 0, None, self._body_of(result))
         except BaseException as error:
             self._answer_error(origin, envelope.id, error)
@@ -339,17 +353,10 @@ class Dispatcher:
         origin.answer(answer)
 
     def _cast_inline(self, method: Method, origin: Origin, envelope: Envelope) -> None:
+        deadline_at = self._now() + envelope.deadline_ms / 1000 if envelope.deadline_ms else 0.0
+        scope = scope_of(envelope, deadline_at)
         try:
-            single = method.signature.single
-            if single is not None and envelope.meta is None and method.signature.context_name is None:
-                argument = single.decode(envelope.body)
-                contextvars.copy_context().run(method.function, argument)
-            else:
-                deadline_at = self._loop.time() + envelope.deadline_ms / 1000 if envelope.deadline_ms else 0.0
-                scope = scope_of(envelope, deadline_at)
-                contextvars.copy_context().run(self._run_inline, method, origin, envelope, scope)
-        except MISFITS as misfit:
-            self._report_failed_cast(envelope.to, does_not_fit(misfit))
+            _copy_context().run(self._run_inline, method, origin, envelope, scope)
         except BaseException as error:
             self._report_failed_cast(envelope.to, error)
             if isinstance(error, SystemExit | KeyboardInterrupt):
@@ -418,7 +425,7 @@ class Dispatcher:
         return None
 
     def _begin(self, job: "_Job") -> Coroutine[Any, Any, Any] | None:
-        """The coroutine that does the job, to be run in `context`; None if the job is void."""
+        """The coroutine that does the job, to be run in the context that this is called in; None if the job is void."""
         job.ticket.release()
         method, envelope = job.method, job.envelope
         fast_decode = method.fast_decode if self._intercept is None else None

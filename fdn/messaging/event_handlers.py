@@ -26,6 +26,7 @@ from transports.wire.envelope import MetaKey
 
 __all__ = ("HandledSubscription", "OrderedBy")
 
+_copy_context = contextvars.copy_context
 _UNLIMITED = 2**62  # the events' own queue is the bound; there is at most one turn for each
 
 
@@ -177,12 +178,15 @@ class HandledSubscription(Subscription[Any]):
             self.expired += 1
             return
         try:
-            if self._fast_decode is not None and envelope.meta is None and not delivery.deadline_at:
-                contextvars.copy_context().run(self._function, self._fast_decode(envelope.body))
-            else:
-                contextvars.copy_context().run(self._run_in_scope, delivery)
-        except MISFITS as misfit:
-            self._fail(envelope.to, does_not_fit(misfit))
+            if self._fast_decode is None or envelope.meta is not None or delivery.deadline_at:
+                _copy_context().run(self._run_in_scope, delivery)
+                return
+            try:
+                argument = self._fast_decode(envelope.body)
+            except MISFITS as misfit:
+                self._fail(envelope.to, does_not_fit(misfit))
+                return
+            _copy_context().run(self._function, argument)
         except BaseException as error:
             self._fail(envelope.to, error)
             if isinstance(error, SystemExit | KeyboardInterrupt):

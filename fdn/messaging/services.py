@@ -49,7 +49,7 @@ class Method:
         is_coroutine: An `async def`.
         is_stream: An async generator: its reply is a stream.
         plain: An `async def` that wants neither context nor request stream: its coroutine is the job.
-        fast_decode: Decodes the one argument of a plain method; None if it takes another number, or is relayed.
+        fast_decode: Decodes the one argument of a method that takes nothing else; None for others, or if it is relayed.
         has_streams: Its reply or its request may be a stream.
         relay: Does the job, decoding nothing, for a method that somebody else serves through this node; else None.
         workers: Where its jobs are run; set by the dispatcher.
@@ -92,8 +92,9 @@ class Method:
             )
         self.plain = self.is_coroutine and self.signature.context_name is None and not takes_stream
         single = self.signature.single
-        self.fast_decode = single.decode if single is not None and self.plain and relay is None else None
         self.inline = not (self.is_coroutine or self.is_stream or service.executor is not None)
+        alone = self.plain or (self.inline and self.signature.context_name is None)
+        self.fast_decode = single.decode if single is not None and alone and relay is None else None
         self.service = service
         self.has_streams = self.is_stream or takes_stream
         self.relay = relay

@@ -96,6 +96,27 @@ async def test_failed_casts_are_logged_once_a_second_and_all_counted(caplog: pyt
         assert lines[1].startswith("200 cast(s) failed")
 
 
+@virtual
+async def test_a_value_error_of_a_handler_is_not_taken_for_a_payload_that_does_not_fit(
+    caplog: pytest.LogCaptureFixture,
+):
+    def picky(number: int) -> None:
+        raise ValueError(f"{number} is unlucky")
+
+    async with World() as world:
+        first, second = await world.cluster(2, app(picky=picky))
+        caplog.clear()
+        await second.cast("picky@n1", 13)
+        await until(lambda: first._dispatcher.stats().failed == 1)
+        assert "Traceback" in caplog.text
+        assert "ValueError: 13 is unlucky" in caplog.text
+        await asyncio.sleep(2)
+        caplog.clear()
+        await second.cast("picky@n1", "no number")
+        await until(lambda: first._dispatcher.stats().failed == 2)
+        assert "payload does not fit" in caplog.text
+
+
 # -- whose work it is
 
 

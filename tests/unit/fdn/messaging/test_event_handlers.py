@@ -185,6 +185,21 @@ async def test_failures_are_counted_and_told_and_end_nothing(caplog: pytest.LogC
 
 
 @virtual
+async def test_a_value_error_of_a_handler_is_not_taken_for_a_payload_that_does_not_fit(
+    caplog: pytest.LogCaptureFixture,
+):
+    def picky(number: int) -> None:
+        raise ValueError(f"{number} is unlucky")
+
+    ours = handled(picky)
+    deliver(ours, 13)
+    assert ours.failed == 1
+    assert "ValueError: 13 is unlucky" in caplog.text
+    assert "does not fit" not in caplog.text
+    await ours.close()
+
+
+@virtual
 async def test_a_deadline_drops_what_waits_and_cancels_what_runs():
     seen: list[Any] = []
 
