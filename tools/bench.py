@@ -30,7 +30,8 @@ def bench(root: Path, arguments: Sequence[str]) -> int:
     parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"{', '.join(_KINDS)}; by default cast and call")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there (not those of events)")
     parser.add_argument("--peers", type=_peers, metavar="NAME,NAME", help=f"{', '.join(_PEERS)}: measure beside these")
-    parser.add_argument("--quick", action="store_true", help="with --peers: rough figures in about two minutes")
+    parser.add_argument("--grid", action="store_true", help="round trips, payloads and senders, beside Erlang")
+    parser.add_argument("--quick", action="store_true", help="with --peers or --grid: rough figures, soon")
     parser.add_argument("--parts", type=_parts, metavar="NAME,NAME", help=f"with --peers: only {', '.join(_PARTS)}")
     parser.add_argument("--out", type=Path, default=_RESULTS, metavar="FOLDER", help="for events (build/bench)")
     parser.add_argument("--subscribers", type=_numbers, default="1,5,50", metavar="N,N", help="for events (1,5,50)")
@@ -39,9 +40,9 @@ def bench(root: Path, arguments: Sequence[str]) -> int:
     kinds = options.kinds or _DEFAULT_KINDS
     if unknown := [kind for kind in kinds if kind not in _KINDS]:
         parser.error(f"{unknown[0]!r} is none of {', '.join(_KINDS)}")
-    if options.peers is not None:
-        if options.kinds:
-            parser.error("--peers measures everything: leave out what to measure, or see --parts")
+    if options.peers is not None or options.grid:
+        if options.kinds or (options.peers is not None and options.grid):
+            parser.error("--peers and --grid are runs of their own: leave out the rest, or see --parts")
         return _suite(root, options)
     results: dict[str, Any] = {}
     for kind in kinds:
@@ -80,8 +81,11 @@ def _events(root: Path, options: argparse.Namespace) -> int:
 
 
 def _suite(root: Path, options: argparse.Namespace) -> int:
-    from tools.peers import suite
+    from tools.peers import grid, suite
 
+    if options.grid:
+        cells = grid.GridPlan.quick(say=suite.progress) if options.quick else grid.GridPlan(say=suite.progress)
+        return grid.run(root, cells, options.json)
     fields: dict[str, Any] = {"peers": options.peers, "say": suite.progress}
     if options.parts is not None:
         fields["parts"] = options.parts

@@ -15,6 +15,7 @@ main([Role, Json]) ->
         "receiver" ->
             register(take, spawn_link(fun() -> take(0, 0) end)),
             register(echo, spawn_link(fun echo/0)),
+            register(put, spawn_link(fun put_here/0)),
             say([{node, atom_to_binary(Name)}, {otp, list_to_binary(erlang:system_info(otp_release))}]),
             orders(fun(<<"tally">>, Order) -> tally(get_value(expected, Order));
                       (<<"clock">>, _) -> [{at, seconds(clock())}]
@@ -36,6 +37,9 @@ take(Count, Bytes) ->
 
 echo() ->
     receive {Who, Data} -> Who ! {back, Data}, echo() end.
+
+put_here() ->
+    receive {Who, Data} -> Who ! {taken, byte_size(Data)}, put_here() end.
 
 tally(Expected) ->
     tally(Expected, counted(), clock()).
@@ -81,6 +85,14 @@ send(<<"calls">>, Order, Peer, _) ->
     Callers = [spawn_monitor(fun() -> calls({echo, Peer}, Data, Each) end) || _ <- lists:seq(1, InFlight)],
     [receive {'DOWN', Monitor, process, _, normal} -> ok end || {_, Monitor} <- Callers],
     [{calls, Each * InFlight}, {elapsed_s, seconds(clock() - Started)}];
+send(<<"puts">>, Order, Peer, _) ->
+    Data = binary:copy(<<0>>, get_value(size, Order)),
+    Started = clock(),
+    EndsAt = Started + round(get_value(seconds, Order) * 1.0e9),
+    Senders = [spawn_monitor(fun() -> exit({sent, puts({put, Peer}, Data, EndsAt, 0)}) end)
+               || _ <- lists:seq(1, get_value(in_flight, Order))],
+    Sent = lists:sum([receive {'DOWN', Monitor, process, _, {sent, Count}} -> Count end || {_, Monitor} <- Senders]),
+    [{sent, Sent}, {received, Sent}, {elapsed_s, seconds(clock() - Started)}];
 send(Load, Order, Peer, Python) when Load =:= <<"idle">>; Load =:= <<"saturated">> ->
     Seconds = get_value(seconds, Order),
     Arguments = [<<"-m">>, <<"fdn.bench.metronome">>, text(get_value(rate, Order)), text(Seconds)],
@@ -101,6 +113,14 @@ calls(_, _, 0) -> ok;
 calls(To, Data, Count) ->
     To ! {self(), Data},
     receive {back, _} -> calls(To, Data, Count - 1) end.
+
+puts(To, Data, EndsAt, Count) ->
+    To ! {self(), Data},
+    receive {taken, _} -> ok end,
+    case clock() >= EndsAt of
+        true -> Count + 1;
+        false -> puts(To, Data, EndsAt, Count + 1)
+    end.
 
 bulk(To, Data, EndsAt, Count) ->
     case clock() >= EndsAt of

@@ -16,12 +16,11 @@ __all__ = ("receiver", "sender")
 _STILL_S: Final = 2.0
 _LOOK_S: Final = 0.0005
 _TIMEOUT_S: Final = 60.0
-# 16 MiB of data are a few bytes more on the wire, and by default refused.
-_DATA: Final = DataSettings(body_bytes_max=1024 * 1024 * 1024)
+_BODY_BYTES_MAX: Final = 1024 * 1024 * 1024  # 16 MiB of data are a few bytes more on the wire, and by default refused
 
 
-def receiver(endpoint: str) -> None:
-    """Serve at `endpoint` until there are no more orders."""
+def receiver(endpoint: str, advertise: str = "", lanes: int = 1) -> None:
+    """Serve at `endpoint` until there are no more orders; advertise another, and use so many lanes."""
     app = App("bench")
     received = {"count": 0, "bytes": 0}
 
@@ -42,22 +41,25 @@ def receiver(endpoint: str) -> None:
         return received["count"], received["bytes"], last_at if received["count"] < expected else time.monotonic()
 
     async def main() -> None:
-        settings = Settings(name="receiver", cluster=CLUSTER, bind=endpoint, data=_DATA)
-        async with Node(app, settings=settings) as node:
+        async with Node(app, settings=_settings("receiver", endpoint, advertise, lanes)) as node:
             await asyncio.to_thread(exchange, {"endpoint": node.endpoint})
 
     run_loop(main)
 
 
-def sender(endpoint: str, join: str) -> None:
+def sender(endpoint: str, join: str, advertise: str = "", lanes: int = 1) -> None:
     """Join the receiver, and send to it as ordered."""
 
     async def main() -> None:
-        settings = Settings(name="sender", cluster=CLUSTER, bind=endpoint, join=(join,), data=_DATA)
-        async with Node(settings=settings) as node:
+        async with Node(settings=_settings("sender", endpoint, advertise, lanes, join)) as node:
             await orders_on_loop({}, lambda order: _send(node, **order))
 
     run_loop(main)
+
+
+def _settings(name: str, endpoint: str, advertise: str, lanes: int, *join: str) -> Settings:
+    data = DataSettings(body_bytes_max=_BODY_BYTES_MAX, parallelism=lanes)
+    return Settings(name=name, cluster=CLUSTER, bind=endpoint, advertise=advertise, join=join, data=data)
 
 
 async def _send(

@@ -4,20 +4,15 @@ What is compared takes turns within the run, in another order each round, after 
 messages a round takes. It reports; `tools.peers.budgets` lays the figures beside what was promised.
 """
 
-import contextlib
 import dataclasses
 import json
-import os
 import platform
-import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
-
-import psutil
 
 from fdn import __version__
 from fdn.bench.large import SIZES
@@ -25,7 +20,7 @@ from fdn.bench.load import LoadPlan, measure_load
 from fdn.bench.mixed import MixedPlan, measure_mixed
 from fdn.bench.overload import OverloadPlan, measure_overload
 from fdn.bench.plan import ROUNDS, in_turn
-from tools.peers import budgets, environment, servers
+from tools.peers import budgets, environment, machine, servers
 from tools.peers.contestants import PEERS, Contestant, everyone
 from tools.progress import StepFailedError
 
@@ -72,13 +67,13 @@ def run(root: Path, plan: SuitePlan, out: Path | None) -> int:
     if out is not None and not out.resolve().parent.is_dir():
         raise StepFailedError(f"there is no folder {out.resolve().parent} for {out}")
     python, skipped = environment.ensure_all(root, plan.peers)
-    with _machine() as machine:
+    with machine.watched() as found:
         result = measure(plan, python, skipped)
     versions = {**_versions(python), **result.pop("versions")}
     result = {
         "measured_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "versions": versions,
-        "machine": machine,
+        "machine": found,
         "flags": {"nats-server": " ".join(servers.NATS_FLAGS), "redis-server": " ".join(servers.REDIS_FLAGS)},
         **result,
     }
@@ -208,10 +203,10 @@ def table(result: Mapping[str, Any]) -> list[str]:
         f"{name}: waits for {who['awaits']}; receives {who['reads']}" for name, who in result["contestants"].items()
     ] if "contestants" in result else []  # fmt: skip
     lines += [f"{name} was not measured: {reason}" for name, reason in result["skipped"].items()]
-    machine = result["machine"]
+    found = result["machine"]
     lines += [
         "",
-        f"{machine['cores']} cores, of which {machine['others_cores']:.2f} were busy with other work; "
+        f"{found['cores']} cores, of which {found['others_cores']:.2f} were busy with other work; "
         + ", ".join(f"{name} {version}" for name, version in result["versions"].items()),
         "",
         *budgets.lines(result["budgets"]),
@@ -225,32 +220,6 @@ _TITLES: Final = {
     "calls": f"there and back, {IN_FLIGHT} under way",
     "large": "one way, large",
 }
-
-
-@contextlib.contextmanager
-def _machine() -> Iterator[dict[str, Any]]:
-    """What the machine is, and how busy it was with what is not ours."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    machine: dict[str, Any] = {"cores": cores, "system": f"{platform.system()} {platform.machine()}"}
-    started, busy, own = time.monotonic(), _busy_s(), _own_s()
-    yield machine
-    elapsed_s = time.monotonic() - started
-    machine["others_cores"] = round(max(0.0, (_busy_s() - busy) - (_own_s() - own)) / elapsed_s, 2)
-    machine["elapsed_s"] = round(elapsed_s)
-
-
-def _busy_s() -> float:
-    times = psutil.cpu_times()
-    busy: float = sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0)
-    return busy
-
-
-def _own_s() -> float:
-    """Processor seconds of this process and of all that have ended under it."""
-    return sum(
-        usage.ru_utime + usage.ru_stime
-        for usage in (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN))
-    )
 
 
 def _versions(python: Path | None) -> dict[str, str]:

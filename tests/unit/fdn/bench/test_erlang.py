@@ -53,6 +53,29 @@ def test_messages_round_trips_and_a_schedule() -> None:
 
 
 @needed
+def test_a_sender_may_be_led_another_way() -> None:
+    ways: list[tuple[str, int]] = []
+
+    def through(name: str, port: int) -> int:
+        ways.append((name, port))
+        return port
+
+    with erlang.pair(through) as (receiver, sender):
+        puts = sender.ask("puts", 30.0, size=1000, seconds=0.1, in_flight=4)
+        assert puts["sent"] == puts["received"] > 0
+        assert puts["elapsed_s"] >= 0.1
+        ((name, port),) = ways
+        assert receiver.ready["node"] == f"{name}@127.0.0.1"
+        assert port > 0
+
+
+@needed
+def test_a_node_that_nobody_knows_is_an_error() -> None:
+    with erlang._name_server() as port, pytest.raises(Error, match="does not know nobody"):
+        erlang._registered(port, "nobody")
+
+
+@needed
 def test_what_does_not_come_is_not_waited_for_for_ever() -> None:
     with erlang.pair() as (receiver, _):
         assert receiver.ask("tally", 30.0, expected=1)["received"] == 0
