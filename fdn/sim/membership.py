@@ -6,6 +6,7 @@ the setting of the SWIM and Lifeguard papers, and a thousand members fit in one 
 """
 
 import dataclasses
+import random
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, assert_never
 
@@ -60,6 +61,7 @@ class MemberSettings:
         healer: Its settings.
         seeds: Names of processes to join through.
         overlay: Makes the overlay of a life; None: no links, every message is a datagram.
+        core: Makes the SWIM core of a life.
         redial_least_s: Pause before the first redial of a lost link. It doubles each time, jittered by half.
         redial_most_s: At most.
     """
@@ -68,6 +70,7 @@ class MemberSettings:
     healer: HealerSettings = dataclasses.field(default_factory=HealerSettings)
     seeds: tuple[str, ...] = ()
     overlay: Callable[[], Overlay] | None = FullMesh
+    core: Callable[[Claim, SwimSettings, random.Random], Swim] = Swim
     redial_least_s: float = 0.05
     redial_most_s: float = 2.0
 
@@ -98,7 +101,7 @@ class Member:
         me = NodeId(process.name)
         endpoints = {_CHANNEL: _SCHEME + me}
         claim = Claim(me, (process.life, 0), Status.ALIVE, name=me, endpoints=endpoints, by=me)
-        self.swim = Swim(claim, settings.swim, process.rng)
+        self.swim = settings.core(claim, settings.swim, process.rng)
         self.changes: list[MemberChanged] = []
         self._healer = Healer(me, [_SCHEME + seed for seed in settings.seeds], _CHANNEL, settings.healer, process.rng)
         self._overlay = settings.overlay() if settings.overlay is not None else None

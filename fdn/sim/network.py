@@ -16,7 +16,7 @@ import dataclasses
 import enum
 import functools
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, Final
 
 from fdn.sim.latency import Latency, Uniform
@@ -84,6 +84,7 @@ class NetworkStats:
     dropped: int  # lost, cut, or nobody there
     duplicated: int
     dials: int
+    bytes: int  # of what was sent, while `weigh` was set
 
 
 class Network:
@@ -93,6 +94,9 @@ class Network:
         world: Time and chance.
         path: Where no rule says otherwise.
         dial_timeout_s: When a dial that nobody answers has failed.
+
+    Attributes:
+        weigh: How many bytes a message has; None: they are not counted, which saves time.
     """
 
     def __init__(self, world: World, path: Path | None = None, dial_timeout_s: float = 2.0) -> None:
@@ -108,6 +112,8 @@ class Network:
         self._loss_rng = world.rng("network loss")
         self._duplication_rng = world.rng("network duplication")
         self._reordering_rng = world.rng("network reordering")
+        self.weigh: Callable[[Any], int] | None = None
+        self._bytes = 0
         self._sent = self._arrived = self._dropped = self._duplicated = self._dials = 0
 
     def attach(self, process: "Process") -> None:
@@ -115,7 +121,7 @@ class Network:
         self._processes[process.name] = process
 
     def stats(self) -> NetworkStats:
-        return NetworkStats(self._sent, self._arrived, self._dropped, self._duplicated, self._dials)
+        return NetworkStats(self._sent, self._arrived, self._dropped, self._duplicated, self._dials, self._bytes)
 
     # -- faults
 
@@ -154,6 +160,8 @@ class Network:
     def send(self, source: str, target: str, message: Any) -> None:
         """Carry a message, over the link if there is one."""
         self._sent += 1
+        if self.weigh is not None:
+            self._bytes += self.weigh(message)
         path = self.path(source, target)
         latency_s = (path or self._path).latency.draw(self._latency_rng)  # also for the lost: the next draw stays put
         if path is None or (path.loss and self._loss_rng.random() < path.loss):

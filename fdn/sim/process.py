@@ -70,6 +70,7 @@ class Process:
         self.life = 0
         self.up = False
         self.stopped = False
+        self._held: list[tuple[bool, str, Any]] | None = None  # messages that wait: outward or not, whom with, what
         self.clock = Clock(world, offset_s=world.rng("clock offsets").uniform(0.0, 1e5))
         self.disk = Disk(world, name)
         self.rng: random.Random = world.rng(f"{name}, life 0")
@@ -91,6 +92,9 @@ class Process:
 
     def send(self, peer: str, message: Any) -> None:
         """Send; may be lost. See `Network`."""
+        if self._held is not None:
+            self._held.append((True, peer, message))
+            return
         self.network.send(self.name, peer, message)
 
     def dial(self, peer: str, greeting: Any, done: Callable[[DialOutcome, Any], object]) -> None:
@@ -153,6 +157,7 @@ class Process:
         self.note("crashes" if power else "is killed")
         self.up = self.stopped = False
         self._inbox.clear()
+        self._held = None
         self._attempts.clear()
         self._armed = None
         self.disk.crash(power=power)
@@ -180,13 +185,36 @@ class Process:
         self._armed = None
         self._arm()
 
+    def hold_messages(self) -> None:
+        """From now on messages wait, those that it sends and those that it gets, while its timers run on.
+
+        That is what a member looks like whose threads starve each other: the anomaly of the Lifeguard paper.
+        """
+        if self.up and self._held is None:
+            self.note("holds messages")
+            self._held = []
+
+    def release_messages(self) -> None:
+        """All that waited goes its way, what it had sent first."""
+        waiting, self._held = self._held or [], None
+        self.note("releases messages", len(waiting))
+        waiting.sort(key=lambda it: not it[0])
+        for outward, peer, message in waiting:
+            if outward:
+                self.send(peer, message)
+            else:
+                self.on_message(peer, message)
+
     def call(self, act: Callable[..., object], *arguments: Any) -> None:
         """Have something done inside, as by the user of the program; waits while it is stopped, or is lost."""
         self._in_life(self.life, act, *arguments)
 
     def on_message(self, sender: str, message: Any) -> None:
         """From the network."""
-        self._in_life(self.life, self.program.on_message, sender, message)
+        if self._held is not None:
+            self._held.append((False, sender, message))
+        else:
+            self._in_life(self.life, self.program.on_message, sender, message)
 
     def on_greeting(self, sender: str, greeting: Any, reply: Callable[[Any], object]) -> None:
         """From the network."""

@@ -122,6 +122,10 @@ class Swim:
         """Everything we believe, ourselves included, as a new map."""
         return {claim.subject: claim for claim in self._membership.claims(self._last_now or 0.0)}
 
+    def held(self, peer: NodeId) -> Claim | None:
+        """What we believe of one other member."""
+        return self._membership.get(peer)
+
     def rtt_s(self, peer: NodeId) -> float | None:
         """Smoothed round trip of direct probes in seconds, None until there was one."""
         return self._prober.rtt_s(peer)
@@ -383,12 +387,15 @@ class Swim:
         if after.status is Status.SUSPECT:
             self._suspicion_count += 1
             suspicion = Suspicion(after.by, self._membership.live_count + 1, self._settings, now)
-            # By then a refutation has reached all whom gossip reaches; whom it missed would wait for a push-pull.
-            suspicion.look_at = now + self._settings.probe_interval_s * self._rng.uniform(2.0, 3.0)
+            suspicion.look_at = self._second_look_at(now)
             self._suspicions[peer] = suspicion
         elif peer == sender and (before is None or before.status not in _LIVE):
             # Two parts of the cluster may be meeting here for the first time, or again.
             self._push_pull(peer, now, reply=True)
+
+    def _second_look_at(self, now: float) -> float:
+        """When a refutation has reached all whom gossip reaches; whom it missed would wait for a push-pull."""
+        return now + self._settings.probe_interval_s * self._rng.uniform(2.0, 3.0)
 
     def _suspect(self, peer: NodeId, reason: str, now: float) -> None:
         held = self._membership.get(peer)

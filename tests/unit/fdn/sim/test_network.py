@@ -211,3 +211,11 @@ def test_one_that_gave_up_its_link_hears_nothing_more(make):
 def test_a_chance_is_one():
     with pytest.raises(ValueError, match=r"loss is 1\.5"):
         Path(loss=1.5)
+
+
+def test_bytes_are_counted_when_somebody_wants_to_know(make):
+    simulation = make()
+    simulation.processes["a"].send("b", "four")
+    simulation.network.weigh = len
+    simulation.processes["a"].send("b", "fourteen bytes")
+    assert simulation.network.stats().bytes == 14

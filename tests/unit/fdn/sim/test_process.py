@@ -90,6 +90,30 @@ def test_one_that_is_stopped_gets_everything_when_it_goes_on(simulation, process
     assert process.program.seen.count("tick") in (1, 2)
 
 
+def test_held_messages_wait_both_ways_while_timers_run(simulation, process):
+    other = simulation.processes["b"]
+    process.hold_messages()
+    process.send("b", "out")
+    other.send("a", "in")
+    simulation.run(1.5)
+    assert process.program.seen == ["start", "tick"]
+    assert "out" not in other.program.seen
+    process.release_messages()
+    simulation.run(0.1)
+    assert process.program.seen == ["start", "tick", "in"]
+    assert other.program.seen[-1] == "out"
+
+
+def test_a_crash_loses_what_was_held(simulation, process):
+    process.hold_messages()
+    process.send("b", "out")
+    process.crash()
+    process.start()
+    process.release_messages()
+    simulation.run(0.5)
+    assert simulation.processes["b"].program.seen == ["start"]
+
+
 def test_a_crash_ends_a_stop(simulation, process):
     process.stop()
     process.crash()
