@@ -74,6 +74,7 @@ PLANS = {
     "channel stat --watch": Plan(("coordination",), interrupted=130),
     "rtt": Plan(("--count", "3"), missing=("nobody",)),
     "reachability": Plan(),
+    "why": Plan(("n2",), missing=("nobody",)),
     "config show": Plan(talks=False),
     "config explain": Plan(("bind",), talks=False, missing=("nothing",)),
     "config validate": Plan(talks=False),
