@@ -211,10 +211,11 @@ class Verbs:
             sequence = self.core.new_number() & _SEQUENCE_MASK or 1
             wishes = {**(wishes or {}), Meta.ORIGIN: self.core.node, Meta.SEQUENCE: sequence}
         deadline_at = self._deadline_at(None)
+        yield from self._linked("events", deadline_at)
         while True:
-            yield from self._linked("events", deadline_at)
             pending = Pending(subject, "events", self.core.new_number(), deadline_at)
             try:
+                yield from self._linked("events", deadline_at)
                 with self._asking(pending):
                     self.core.publish_surely(pending, body, headers, wishes)
                     yield from self.answer(pending)
