@@ -1232,6 +1232,9 @@ class Node:
         if asked is None:
             await self._cast_with(target, payload, self._options(key, priority, latest, when_full))
             return
+        if not self._interceptors:
+            await self._courier.cast(target, payload, asked)
+            return
         send = compose_send(self._interceptors, lambda out: self._courier.cast(out.target, out.payload, asked))
         await send(Outgoing(target, payload, is_call=False, timeout_s=None))
 
@@ -1251,6 +1254,8 @@ class Node:
         asked = promise(delivery, causal, confirm, self._options_surely(delivery, key, priority, latest, when_full))
         if asked is None:
             return await self._publish_with(subject, payload, self._options(key, priority, latest, when_full, "wait"))
+        if not self._interceptors:
+            return await self._courier.publish(subject, payload, asked)
         send = compose_send(self._interceptors, lambda out: self._courier.publish(out.target, out.payload, asked))
         sent: int = await send(Outgoing(subject, payload, is_call=False, timeout_s=None, is_event=True))
         return sent

@@ -296,8 +296,9 @@ class DeliverySettings:
     # What a publisher that meets a full buffer gets, when it does not say itself: it waits, or Overloaded.
     when_full: str = _one_of("wait", "refuse")
 
-    # Seconds before a message that is not acknowledged is sent again the first time, half of it by chance. It doubles
-    # with each time. Lower repairs a loss sooner, and sends more for nothing to a receiver that is merely busy.
+    # Seconds before a message that is not acknowledged is sent again the first time, half of it by chance; longer where
+    # acknowledgements take longer. It doubles with each time. Lower repairs a loss sooner, and sends more for nothing
+    # to a receiver that is merely busy.
     retransmit_min_s: float = _within(0.25, 0.01, 60.0)
 
     # Seconds that this pause never passes.

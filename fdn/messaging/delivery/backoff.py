@@ -24,7 +24,11 @@ class Backoff:
         self._most_s = most_s
         self._random = rng.random
 
-    def pause(self, sends: int) -> float:
-        """Seconds to wait after it was sent `sends` times, at least 1."""
-        longest: float = min(self._most_s, self._least_s * 2.0 ** min(sends - 1, 32))
+    def pause(self, sends: int, usual_s: float = 0.0) -> float:
+        """Seconds to wait after it was sent `sends` times, at least 1.
+
+        Args:
+            usual_s: How long an answer takes; where that is long, the first pause is, too.
+        """
+        longest: float = min(self._most_s, max(self._least_s, usual_s) * 2.0 ** min(sends - 1, 32))
         return longest * (0.5 + 0.5 * self._random())

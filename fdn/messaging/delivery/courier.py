@@ -49,6 +49,7 @@ from fdn.messaging.directory import Directory
 from fdn.messaging.dispatch import Dispatcher
 from fdn.messaging.events import Events
 from fdn.messaging.payloads import arrive, encode
+from fdn.messaging.workers import loop_pass
 from fdn.runtime.data_plane import DataPlane, NoTicket, Origin, Ticket
 from fdn.runtime.facts import DeliveryGivenUp, Fact
 from fdn.runtime.link import Link
@@ -64,6 +65,7 @@ __all__ = ("Courier", "CourierStats")
 
 _log = logging.getLogger(__name__)
 _EVENTS, _DATA = Channel.EVENTS.value, Channel.DATA.value
+_CHANNELS: Final = {_EVENTS: Channel.EVENTS, _DATA: Channel.DATA}
 _SEQUENCE_BITS: Final = 62
 _TRIED_MAX: Final = 16  # nodes that one copy may go to
 _LIVING: Final = ("alive", "suspect")
@@ -142,6 +144,8 @@ class Courier:
         self._here = here
         self._timeout_s = settings.calls.timeout_s
         self._body_bytes_max = settings.data.body_bytes_max
+        self._sends_per_pass_max = min(settings.data.sends_per_pass_max, bounds.buffer_max)
+        self._sends = 0  # since the loop last had its turn
         self._blocked_s = bounds.retransmit_min_s
         self._backoff = Backoff(bounds.retransmit_min_s, bounds.retransmit_max_s, rng)
         self._sender = Sender(
@@ -211,6 +215,10 @@ class Courier:
             else:
                 copies.append(((node, _EVENTS), group.name))
         self._submit(message, copies, asked.label)
+        self._sends += 1
+        if self._sends >= self._sends_per_pass_max:
+            self._sends = 0
+            await loop_pass()
         if (plain_here or groups_here) and (message.identity is None or self._receiver.accept_here(message.identity)):
             event = Envelope(Kind.EVENT, subject, 0, 0, message.meta or None, message.body)
             await self._events.send_here(event, plain_here, groups_here, message.deadline_at)
@@ -237,6 +245,10 @@ class Courier:
             await self._cast_here(message, asked, ends_at)
             return
         self._submit(message, [((node, _DATA), target)], "")
+        self._sends += 1
+        if self._sends >= self._sends_per_pass_max:
+            self._sends = 0
+            await loop_pass()
         if asked.confirm:
             await self._confirmed(message, ends_at)
 
@@ -290,7 +302,7 @@ class Courier:
             return
         for channel in (_EVENTS, _DATA):  # a stream has one name, and so one of the two
             way = (origin.peer, channel)
-            self._carry_out(self._sender.on_ack(way, ack))
+            self._carry_out(self._sender.on_ack(way, ack, self._loop.time()))
             self._pump(way)
 
     def on_view(self, view: View) -> None:
@@ -514,7 +526,7 @@ class Courier:
         try:
             while self._sender.has_due(way, self._loop.time()):
                 try:
-                    connection = await self._plane.link(way[0], Channel(way[1])).wait_open()
+                    connection = await self._plane.link(way[0], _CHANNELS[way[1]]).wait_open()
                     await connection.wait_room()
                 except Unreachable:
                     failures += 1  # its own pauses apply, too; this one is for those that have none
@@ -532,7 +544,7 @@ class Courier:
 
     def _link(self, way: Way) -> Link | None:
         try:
-            return self._plane.link(way[0], Channel(way[1]))
+            return self._plane.link(way[0], _CHANNELS[way[1]])
         except Unreachable:
             return None
 
@@ -545,8 +557,13 @@ class Courier:
         self._timers[way] = self._loop.call_at(at, self._on_timer, way)
 
     def _on_timer(self, way: Way) -> None:
-        del self._timers[way]
-        self._pump(way)
+        timer = self._timers.pop(way)
+        now = self._loop.time()
+        if now - timer.when() > self._blocked_s / 2:
+            self._set_timer(way, now + self._blocked_s / 2)  # this loop stood still: what is unread may be the ACK
+        else:
+            self._sender.remind(way, now)
+            self._pump(way)
 
     def _set_clock(self) -> None:
         """For deadlines, and for what waits for its causes."""

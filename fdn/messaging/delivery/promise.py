@@ -1,7 +1,8 @@
 """What a sender may ask for: the delivery classes, and what goes with them."""
 
-import dataclasses
 from typing import Final, Literal, TypeAlias, get_args
+
+import msgspec
 
 from fdn.errors import BadRequest
 from fdn.runtime.send_options import SendOptions
@@ -14,8 +15,7 @@ _CLASSES: Final = get_args(DeliveryClass)
 _LABEL_CHARACTERS_MAX: Final = 256
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Promise:
+class Promise(msgspec.Struct, frozen=True):  # made for each message: a frozen dataclass costs five times as much
     """What one message asks for beside being sent.
 
     Attributes:

@@ -5,8 +5,9 @@ without gaps, and is kept until it is acknowledged, its node is gone, or its dea
 are never used again. One that is given up, or goes elsewhere, is skipped by the `floor` of all that follow.
 
 What the driver does: `submit`, then for each `Way` that has something due `take` until there is nothing more or the
-connection has no room; `on_open` when a new connection is open (what was sent on the old one may be lost), `on_ack`,
-`on_gone`, and `on_time` at `next_deadline`. It carries out the effects that these return, in order.
+connection has no room; `remind` at `next_deadline` of a way, and take again; `on_open` when a new connection is open
+(what was sent on the old one may be lost), `on_ack`, `on_gone`, and `on_time` at `next_expiry`. It carries out the
+effects that these return, in order.
 
 Bounds: `copies_max` copies and `bytes_max` bytes of payload that are not acknowledged, over all nodes; past that
 `full` is true, and who submits waits, or is refused. Up to `window_max` numbers of one stream are under way; the rest
@@ -19,7 +20,7 @@ import heapq
 import itertools
 import random
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from fdn.messaging.delivery.backoff import Backoff
 from fdn.messaging.delivery.frames import Ack, MessageId, Tag
@@ -115,7 +116,7 @@ class Consignment:
         tried: The nodes that it went to before.
     """
 
-    __slots__ = ("due", "group", "message", "number", "previous", "resend_at", "sends", "tried", "way")
+    __slots__ = ("due", "group", "message", "number", "previous", "resend_at", "sends", "sent_at", "tried", "way")
 
     def __init__(self, message: Message, way: Way, group: str) -> None:
         self.message = message
@@ -126,26 +127,24 @@ class Consignment:
         self.sends = 0
         self.tried: list[str] = []
         self.due = True  # to be sent as soon as there is room
+        self.sent_at = 0.0
         self.resend_at = 0.0
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Reroute:
+class Reroute(NamedTuple):
     """These lost their node; in this order find another for each, and `redirect` it, or `give_up`."""
 
     consignments: tuple[Consignment, ...]
     reason: str
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(NamedTuple):
     """Nothing of this message is open any more."""
 
     message: Message
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class GaveUp:
+class GaveUp(NamedTuple):
     """A copy is given up."""
 
     consignment: Consignment
@@ -155,8 +154,7 @@ class GaveUp:
 Effect: TypeAlias = Reroute | Settled | GaveUp
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Transmission:
+class Transmission(NamedTuple):
     """A copy, to be sent now."""
 
     consignment: Consignment
@@ -182,7 +180,7 @@ class SenderStats:
 class _Outbound:
     """The stream to one node."""
 
-    __slots__ = ("chain", "due", "floor", "next_number", "open", "resends", "stream")
+    __slots__ = ("chain", "due", "floor", "next_number", "open", "resends", "round_trip", "stream", "usual_s")
 
     def __init__(self, stream: int) -> None:
         self.stream = stream
@@ -192,6 +190,19 @@ class _Outbound:
         self.chain: dict[tuple[str, str | bytes], int] = {}  # the last open number of each group and key
         self.due: collections.deque[Consignment] = collections.deque()
         self.resends: list[tuple[float, int]] = []  # a heap; what does not agree with its consignment is void
+        self.round_trip = (0.0, 0.0)  # smoothed, and how far it varies
+        self.usual_s = 0.0  # within which an acknowledgement comes, twice over
+
+    def on_round_trip(self, seconds: float) -> None:
+        """One was measured: RFC 6298, section 2, doubled, because our half of the pause is by chance."""
+        smoothed, varies = self.round_trip
+        if smoothed:
+            varies += (abs(seconds - smoothed) - varies) / 4
+            smoothed += (seconds - smoothed) / 8
+        else:
+            smoothed, varies = seconds, seconds / 2
+        self.round_trip = smoothed, varies
+        self.usual_s = 2 * (smoothed + 4 * varies)
 
 
 class Sender:
@@ -306,12 +317,26 @@ class Sender:
             self._transmitted += 1
         else:
             self._retransmitted += 1
-        consignment.resend_at = now + self._backoff.pause(consignment.sends)
+        consignment.sent_at = now
+        consignment.resend_at = now + self._backoff.pause(consignment.sends, outbound.usual_s)
         heapq.heappush(outbound.resends, (consignment.resend_at, consignment.number))
         return Transmission(consignment, Tag(outbound.stream, outbound.floor, consignment.previous))
 
+    def remind(self, way: Way, now: float) -> None:
+        """It is `next_deadline`, and nothing that could acknowledge them is unread: send them again."""
+        outbound = self._streams.get(way)
+        if outbound is None:
+            return
+        resends = outbound.resends
+        while resends and resends[0][0] <= now:
+            at, number = heapq.heappop(resends)
+            consignment = outbound.open.get(number)
+            if consignment is not None and not consignment.due and consignment.resend_at == at:
+                consignment.due = True
+                outbound.due.append(consignment)
+
     def next_deadline(self, way: Way) -> float | None:
-        """When something on it is to be sent again, unless it is acknowledged before."""
+        """When to `remind` of it, unless all of it is acknowledged before."""
         outbound = self._streams.get(way)
         if outbound is None:
             return None
@@ -356,7 +381,7 @@ class Sender:
         outbound.due = collections.deque(outbound.open.values())
         outbound.resends.clear()
 
-    def on_ack(self, way: Way, ack: Ack) -> list[Effect]:
+    def on_ack(self, way: Way, ack: Ack, now: float) -> list[Effect]:
         """An acknowledgement came from a node. One of another stream is late, and of no use."""
         outbound = self._streams.get(way)
         if outbound is None or outbound.stream != ack.stream:
@@ -370,12 +395,15 @@ class Sender:
             if consignment is not None and consignment not in astray:
                 astray |= dict.fromkeys((consignment, *self._behind(consignment)))
         effects += self._reroute(astray, "nobody there wants it")
+        newest: Consignment | None = None
         for first, end in ((outbound.floor, last), *ack.ranges):
             for number in _within(outbound.open, first, end):
-                consignment = outbound.open[number]
+                newest = consignment = outbound.open[number]
                 self._leave(consignment)
                 self._acked += 1
                 effects += self._close(consignment)
+        if newest is not None and newest.sends == 1:  # of one sent again nobody knows which time is meant (Karn)
+            outbound.on_round_trip(now - newest.sent_at)
         return effects
 
     def on_gone(self, node: str, reason: str) -> list[Effect]:
@@ -474,21 +502,15 @@ class Sender:
                     del self._holders[selector]
 
     def _next_due(self, outbound: _Outbound, now: float) -> Consignment | None:
-        resends = outbound.resends
-        while resends and resends[0][0] <= now:
-            at, number = heapq.heappop(resends)
-            consignment = outbound.open.get(number)
-            if consignment is not None and not consignment.due and consignment.resend_at == at:
-                consignment.due = True
-                outbound.due.append(consignment)
-        while outbound.due:
-            consignment = outbound.due[0]
-            if outbound.open.get(consignment.number) is not consignment or not consignment.due:
-                outbound.due.popleft()  # acknowledged, or gone elsewhere, meanwhile
+        due = outbound.due
+        while due:
+            consignment = due[0]
+            if not consignment.due or outbound.open.get(consignment.number) is not consignment:
+                due.popleft()  # acknowledged, or gone elsewhere, meanwhile
             elif consignment.number >= outbound.floor + self._window_max:
                 return None
             elif consignment.message.deadline_at and consignment.message.deadline_at <= now:
-                outbound.due.popleft()  # `on_time` sees to it
+                due.popleft()  # `on_time` sees to it
             else:
                 return consignment
         return None

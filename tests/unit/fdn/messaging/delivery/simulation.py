@@ -10,7 +10,7 @@ from fdn.messaging.delivery.backoff import Backoff
 from fdn.messaging.delivery.causal import CausalPast
 from fdn.messaging.delivery.frames import Dependency, MessageId
 from fdn.messaging.delivery.receiver import Arrival, Outcome, Receiver
-from fdn.messaging.delivery.sender import Consignment, Effect, Message, Reroute, Sender, Transmission
+from fdn.messaging.delivery.sender import Consignment, Effect, GaveUp, Message, Reroute, Sender, Transmission
 from fdn.messaging.delivery.window import DedupWindow
 
 __all__ = ("TRANSIT_S_MAX", "Network", "Party")
@@ -189,6 +189,7 @@ class Party:
         now = self.network.now
         self.apply(self.sender.on_time(now))
         for way in self.sender.ways():
+            self.sender.remind(way, now)
             while self.network.is_open(self.name, way[0]):
                 transmission = self.sender.take(way, now)
                 if transmission is None:
@@ -216,7 +217,7 @@ class Party:
                         self.sender.redirect(consignment, held or (self.network.rng.choice(others), "events"))
                     else:
                         self.apply(self.sender.give_up(consignment, effect.reason))
-            elif hasattr(effect, "consignment"):
+            elif isinstance(effect, GaveUp):
                 self.gave_up.append(effect.consignment)
 
     def on_open(self, peer: str) -> None:
@@ -255,7 +256,7 @@ class Party:
     def _acked(self, peer: str, ack: Any) -> None:
         party = self.network.parties[peer]
         if party.alive:
-            party.apply(party.sender.on_ack((self.name, "events"), ack))
+            party.apply(party.sender.on_ack((self.name, "events"), ack, self.network.now))
             party.pump()
 
     def _hand_over(self, ready: list[Arrival]) -> None:

@@ -24,12 +24,13 @@ class There:
     def sent(self, way: Any, now: float = 0.0) -> list[tuple[int, int, int]]:
         """(number, floor, previous) of all that goes out now."""
         found = []
+        self.sender.remind(way, now)
         while (each := self.sender.take(way, now)) is not None:
             found.append((each.consignment.number, each.tag.floor, each.tag.previous))
         return found
 
-    def ack(self, way: Any, upto: int, ranges: Any = (), refused: Any = ()) -> list[Any]:
-        return self.sender.on_ack(way, Ack(self.sender.stream_of(way), upto, ranges, refused))
+    def ack(self, way: Any, upto: int, ranges: Any = (), refused: Any = (), now: float = 0.0) -> list[Any]:
+        return self.sender.on_ack(way, Ack(self.sender.stream_of(way), upto, ranges, refused), now)
 
 
 def test_sent_once_and_again_until_it_is_acknowledged():
@@ -51,6 +52,24 @@ def test_sent_once_and_again_until_it_is_acknowledged():
     assert (stats.messages, stats.transmitted, stats.retransmitted, stats.acked) == (2, 2, 3, 3)
 
 
+def test_where_acknowledgements_take_long_the_pause_is_longer():
+    there = There()
+    for number in range(1, 20):
+        there.put(A)
+        there.sent(A, 10.0 * number)
+        there.ack(A, number, now=10.0 * number + 2.0)
+    there.put(A)
+    there.sent(A, 200.0)
+    pause = (there.sender.next_deadline(A) or 0.0) - 200.0
+    assert 2.0 < pause < 8.0
+    there.sent(A, 300.0)
+    assert there.sender.stats().retransmitted == 1
+    there.ack(A, 20, now=300.001)  # of which sending, nobody knows
+    there.put(A)
+    there.sent(A, 400.0)
+    assert (there.sender.next_deadline(A) or 0.0) - 400.0 > 2.0
+
+
 def test_ranges_and_late_acks():
     there = There()
     for _ in range(4):
@@ -60,8 +79,8 @@ def test_ranges_and_late_acks():
     assert there.ack(A, 1, [(3, 4)]) == []
     assert there.ack(A, 10**18, [(1, 2**63)]) != []
     assert there.sender.unacked == 0
-    assert there.sender.on_ack(A, Ack(12345, 9)) == []
-    assert there.sender.on_ack(C, Ack(1, 9)) == []
+    assert there.sender.on_ack(A, Ack(12345, 9), 0.0) == []
+    assert there.sender.on_ack(C, Ack(1, 9), 0.0) == []
 
 
 def test_a_new_connection_gets_all_that_is_open_in_order():
@@ -163,7 +182,7 @@ def test_a_node_that_comes_back_has_a_new_stream():
     there.sender.on_gone("a", "it is dead")
     there.put(A)
     assert there.sender.stream_of(A) != former
-    assert there.sender.on_ack(A, Ack(former, 9)) == []
+    assert there.sender.on_ack(A, Ack(former, 9), 0.0) == []
 
 
 def test_what_is_refused_takes_along_those_behind_it_with_its_key():
