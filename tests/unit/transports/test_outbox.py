@@ -1,6 +1,7 @@
 """The queue alone, without a network; what a sender sees of it is in `test_contract.py`."""
 
 import asyncio
+import random
 from collections.abc import Callable, Coroutine, Sequence
 from functools import wraps
 from typing import Any
@@ -95,6 +96,53 @@ async def test_a_steady_stream_stays_coalesced_and_an_idle_pass_ends_it():
     assert wire.ids == [[0], [1, 2], [10, 11, 12], [20, 21, 22]]
     wire.send(cast(30))
     assert wire.ids[-1] == [30]  # idle again: at once
+
+
+@on_loop
+async def test_answers_of_a_busy_pass_leave_in_shares_of_what_the_last_one_made():
+    wire = Wire()
+    wire.open()
+    for number in range(400):
+        wire.send_exempt(reply(number))
+    assert [len(ids) for ids in wire.ids] == [1, *[32] * 12]  # whoever asked need not wait for the end of the pass
+    await turn()
+    assert len(wire.ids.pop()) == 15
+    for passed in range(2):
+        wire.frames.clear()
+        for number in range(400):
+            wire.send_exempt(reply(number))
+        assert [len(ids) for ids in wire.ids] == [100] * 4  # a quarter each
+        await turn()
+        assert len(wire.ids) == 4, passed
+    await turn(2)
+    wire.frames.clear()
+    wire.send_exempt(reply(1))
+    assert wire.ids == [[1]]
+
+
+@on_loop
+async def test_whatever_the_rate_nothing_waits_longer_than_its_pass_and_order_is_kept():
+    wire = Wire()
+    wire.open(10**6)
+    chance = random.Random(5)
+    sent: list[int] = []
+    answered: list[int] = []
+    for passed in range(300):
+        burst = chance.choice((0, 0, 1, 1, 2, 5, 40, 700))
+        for number in range(burst):
+            if chance.random() < 0.5:
+                sent.append(1000 * passed + number)
+                wire.send(cast(sent[-1]))
+            else:
+                answered.append(1000 * passed + number)
+                wire.send_exempt(reply(answered[-1]))
+        await turn()
+        left = [envelope for frame in wire.frames for envelope in decode_batch(frame)[0]]
+        assert [envelope.id for envelope in left if envelope.kind == Kind.CAST] == sent
+        assert [envelope.id for envelope in left if envelope.kind == Kind.REPLY] == answered
+        wire.frames.clear()
+        sent.clear()
+        answered.clear()
 
 
 @on_loop
