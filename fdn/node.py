@@ -65,7 +65,7 @@ from fdn.runtime.identity import NodeIdentity, establish
 from fdn.runtime.plane_thread import InlinePlane, PlaneHost, PlaneThread
 from fdn.runtime.send_options import NO_OPTIONS, Key, SendOptions
 from fdn.runtime.sessions import Session
-from fdn.runtime.sharing import Sharing
+from fdn.runtime.sharing import SHM, Sharing
 from fdn.runtime.timers import Timers, TimersStats
 from fdn.runtime.view import EMPTY_VIEW, Member, View
 from fdn.settings import DataSettings, Settings
@@ -1029,7 +1029,7 @@ class Node:
         self._closers.append(self._data.close)
         self._data.map_shared = self._sharing.map_shared
         self._data.lender = self._sharing.lender
-        self._data.handlers[Kind.CORE] = self._sharing.on_word
+        self._data.protocols[SHM] = self._sharing.on_word
         self._put_messaging_on_top(kept)
 
     def _put_messaging_on_top(self, kept: NodeIdentity) -> None:

@@ -120,6 +120,15 @@ class DataSettings:
     # wait (for the deadline at most) or refuse with Overloaded, at once, so that whoever sends can do something else.
     when_full: str = _one_of("wait", "refuse")
 
+    # What adapts to what is seen of each link: `on` sends less ahead than the credit allows while that would only wait
+    # longer at the other side, and smaller batches over slow networks; `lanes` also uses fewer than `parallelism` lanes
+    # while they do not pay; `off` measures only. At idle none of them changes anything.
+    adapt: str = _one_of("on", "lanes", "off")
+
+    # Seconds of work that may be under way to a peer which is the bottleneck. Lower keeps more of it here, where it can
+    # be overtaken, expire or go elsewhere; below the pauses of its handlers it lets them run dry.
+    backlog_s: float = _within(0.25, 0.005, 60.0)
+
     # Seconds without a beat of the user's loop after which its lag is gossiped and callers avoid this node. Lower
     # steers calls away sooner; below a handler's ordinary pauses it makes traffic flutter.
     stall_warn_s: float = _within(0.5, 0.05, 3600.0)

@@ -6,7 +6,10 @@ leaks nothing. Wire format: `docs/spec/0001-wire.md`, section 6, which also says
 
 from transports.wire.envelope import Kind
 
-__all__ = ("EXEMPT_KINDS", "GrantWindow", "SendWindow")
+__all__ = ("EXEMPT_KINDS", "STEPS_MAX", "STEPS_MIN", "GrantWindow", "SendWindow")
+
+STEPS_MIN = 2  # CREDIT is sent when one of so many parts of a window has been consumed, at least and
+STEPS_MAX = 64  # at most
 
 # Every other kind, those unknown to this version included, needs credit. The first envelope of a batch decides for
 # all of it: a sender never mixes the two.
@@ -37,11 +40,14 @@ class SendWindow:
         self.bytes_granted = 0
         self.messages_sent = 0
         self.bytes_sent = 0
+        self._totals = (0, 0)  # that the peer has granted
+        self._held_back = (0, 0)  # of them
+        self._first_bytes = 0  # of the first grant
         self._bulk_reserve = 0  # bytes that bulk leaves to others
 
     @property
     def open_for_bulk(self) -> bool:
-        """Whether a piece of a large message may go: a quarter of the first grant is kept for what is small."""
+        """Whether a piece of a large message may go: a quarter of the window is kept for what is small."""
         return not self.limited or (
             self.messages_sent < self.messages_granted and self.bytes_sent + self._bulk_reserve < self.bytes_granted
         )
@@ -51,6 +57,11 @@ class SendWindow:
         """Whether one more batch may go. It may overshoot the grant: a batch is never split for credit."""
         return not self.limited or (self.messages_sent < self.messages_granted and self.bytes_sent < self.bytes_granted)
 
+    @property
+    def messages_left(self) -> int:
+        """How many may go; below 0 after an overshoot, and -1 also while there is no limit."""
+        return self.messages_granted - self.messages_sent if self.limited else -1
+
     def spend(self, messages: int, bytes_: int) -> None:
         """Count a batch that went out."""
         self.messages_sent += messages
@@ -59,9 +70,16 @@ class SendWindow:
     def grant(self, messages: int, bytes_: int) -> None:
         """Take over totals from WELCOME or CREDIT; lower ones than held are ignored, (0, 0) lifts the limit."""
         self.limited = (messages, bytes_) != (0, 0)
-        self._bulk_reserve = self._bulk_reserve or bytes_ // 4
-        self.messages_granted = max(self.messages_granted, messages)
-        self.bytes_granted = max(self.bytes_granted, bytes_)
+        self._first_bytes = self._first_bytes or bytes_
+        self._totals = max(self._totals[0], messages), max(self._totals[1], bytes_)
+        self.hold_back(*self._held_back)
+
+    def hold_back(self, messages: int, bytes_: int) -> None:
+        """Use so much less than is granted: what is under way is bounded more tightly than by the peer."""
+        self._held_back = messages, bytes_
+        self.messages_granted = self._totals[0] - messages
+        self.bytes_granted = self._totals[1] - bytes_
+        self._bulk_reserve = max(0, self._first_bytes - bytes_) // 4
 
 
 class GrantWindow:
@@ -70,6 +88,10 @@ class GrantWindow:
     Args:
         messages: Window in messages: at most this many are granted beyond what was consumed.
         bytes_: Window in bytes.
+
+    Attributes:
+        steps: Parts of the window after each of which CREDIT is due, `STEPS_MIN` to `STEPS_MAX`: more of them for a
+            sender that has no more than such a part under way.
     """
 
     def __init__(self, messages: int, bytes_: int) -> None:
@@ -79,10 +101,11 @@ class GrantWindow:
             )
         self._messages_window = self._messages_granted = messages
         self._bytes_window = self._bytes_granted = bytes_
-        self._messages_consumed = 0
+        self.messages_consumed = 0
         self._bytes_consumed = 0
         self.messages_received = 0
         self.bytes_received = 0
+        self.steps = STEPS_MIN
 
     @property
     def totals(self) -> tuple[int, int]:
@@ -104,16 +127,17 @@ class GrantWindow:
         """Count what handlers have finished with.
 
         Returns:
-            New totals to send in a CREDIT when half a window of either has been consumed since the last, else None.
-            More often would cost a frame for every few messages; less often would let the sender run dry.
+            New totals to send in a CREDIT when one of `steps` parts of a window of either has been consumed since the
+            last, else None. More often than at half would cost a frame for every few messages; less often would let
+            the sender run dry.
         """
-        self._messages_consumed += messages
+        self.messages_consumed += messages
         self._bytes_consumed += bytes_
-        messages_total = self._messages_consumed + self._messages_window
+        messages_total = self.messages_consumed + self._messages_window
         bytes_total = self._bytes_consumed + self._bytes_window
         if (
-            2 * (messages_total - self._messages_granted) < self._messages_window
-            and 2 * (bytes_total - self._bytes_granted) < self._bytes_window
+            self.steps * (messages_total - self._messages_granted) < self._messages_window
+            and self.steps * (bytes_total - self._bytes_granted) < self._bytes_window
         ):
             return None
         self._messages_granted = messages_total

@@ -259,6 +259,16 @@ class Outbox(abc.ABC):
         if not self._deferred:
             self._begin_pass()
 
+    def hold_back(self, messages: int, bytes_: int) -> None:
+        """See `Connection.hold_back`."""
+        self._window.hold_back(messages, bytes_)
+        if self._writable:
+            self._go_on()
+
+    def limit_batches(self, bytes_: int) -> None:
+        """See `Connection.limit_batches`."""
+        self._batch_bytes_max = min(self._limits.batch_bytes_max, self._limits.outbox_bytes_max, bytes_)
+
     @property
     def backlog(self) -> int:
         """See `Connection.backlog`."""
@@ -327,6 +337,7 @@ class Outbox(abc.ABC):
             transfers_bytes=self._transfers.queued_bytes,
             transfers_refused=self._refused,
             superseded=0 if self._ranked is None else self._ranked.superseded,
+            credit_messages=self._window.messages_left,
         )
 
     @property

@@ -113,6 +113,7 @@ class ConnectionStats:
     transfers: int = 0  # large messages that go in pieces, waiting or under way
     transfers_bytes: int = 0  # what of them has not left
     transfers_refused: int = 0  # by the peer
+    credit_messages: int = -1  # that may be sent before a further CREDIT; -1 is no limit
     superseded: int = 0  # queued messages whose place a newer one of their name took
 
 
@@ -170,6 +171,12 @@ class Connection(Protocol):
     @property
     def full(self) -> bool:
         """Whether the queue has reached `outbox_messages_max` or `outbox_bytes_max`: a sender should `wait_room`."""
+
+    def hold_back(self, messages: int, bytes_: int) -> None:
+        """Use so much less than is granted, from now on and with every further grant."""
+
+    def limit_batches(self, bytes_: int) -> None:
+        """Close batches at so many bytes, if that is less than the transport's limit."""
 
     @property
     def backlog(self) -> int:

@@ -36,7 +36,17 @@ _CHANNELS: Final = (
     Column("malformed", wide=True),
     Column("refused"),
 )
-_LINKS: Final = (Column("name", "TO", show=lambda name: name or "?"), *_COUNTERS, Column("node", "NODE ID", wide=True))
+_LINKS: Final = (
+    Column("name", "TO", show=lambda name: name or "?"),
+    Column("lane"),
+    *_COUNTERS,
+    Column("superseded", wide=True),
+    Column("credit_messages", "CREDIT"),
+    Column("window_messages", "WINDOW"),
+    Column("rtt_us", "RTT", show=lambda rtt: f"{rtt / 1000:.1f}ms"),
+    Column("node", "NODE ID", wide=True),
+)
+_WHY: Final = (Column("name", "TO", show=lambda name: name or "?"), Column("lane"), Column("why"))
 
 _node_option = click.option(
     "--node",
@@ -77,23 +87,41 @@ def ls(invocation: Invocation, /, node: str | None, watch: bool) -> None:
     "fdn channel stat data",
     "fdn channel stat coordination --node n2 --json",
     "fdn channel stat events --watch",
+    "fdn channel stat data --explain",
 )
 @command.command("stat")
 @output_options
 @target_options
 @watch_option
 @_node_option
+@click.option("--explain", is_flag=True, help="Say of each link why this window, this batch size, and so many lanes.")
 @click.argument("channel", type=click.Choice([channel.value for channel in Channel]), shell_complete=complete_channels)
 @click.pass_obj
-def stat(invocation: Invocation, /, channel: str, node: str | None, watch: bool) -> None:
-    """List the open links of one channel, with their counters: to whom, since each was made."""
+def stat(invocation: Invocation, /, channel: str, node: str | None, watch: bool, explain: bool) -> None:
+    """List the open links of one channel, with their counters: to whom, on which lane, since each was made.
+
+    CREDIT is what may be sent before the peer grants more, WINDOW what of it may be under way, RTT the round trip of
+    probes; links that carry little are not probed.
+    """
 
     def links(client: Any) -> Sequence[dict[str, Any]]:
         (row,) = [row for row in _channels(client) if row["channel"] == channel]
         rows: Sequence[dict[str, Any]] = row.get("links", ())
         return rows
 
-    _print(invocation, node, _LINKS, watch, links, ("node",))
+    def reasons(client: Any) -> Sequence[dict[str, Any]]:
+        shown = ("node", "name", "lane")
+        return [{**{key: link[key] for key in shown}, "why": why} for link in links(client) for why in _reasons(link)]
+
+    if explain:
+        _print(invocation, node, _WHY, watch, reasons, ("node", "lane", "why"))
+    else:
+        _print(invocation, node, _LINKS, watch, links, ("node", "lane"))
+
+
+def _reasons(link: dict[str, Any]) -> Sequence[str]:
+    reasons: Sequence[str] = link.get("explain", ("the control plane's own traffic is not governed",))
+    return reasons
 
 
 def _channels(client: Any) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from fdn.runtime.control_plane import ControlPlaneStats
 from fdn.runtime.data_plane import DataPlaneStats
+from fdn.runtime.governor import FlowStats
 from fdn.runtime.view import Member
 from transports.channel import Channel
 from transports.transport import ConnectionStats, ListenerStats
@@ -22,7 +23,9 @@ _OF_LINKS: Final = (
     "hwm_hits",
     "dropped",
     "expired",
+    "superseded",
 )
+_NO_FLOWS: Final[Mapping[str, FlowStats]] = {}  # of the control plane, whose traffic nobody governs
 
 
 def channel_report(
@@ -32,6 +35,9 @@ def channel_report(
     members: Mapping[str, Member],
 ) -> list[dict[str, Any]]:
     """A map for each channel: its endpoint, sums over its open links, its listener's counters, and `links`.
+
+    Each of `links` is one lane to one peer: its counters, the credit that is left (None is no limit), and what the
+    governor makes of it: round trip, window, and `explain`, why it is so.
 
     Args:
         control: Counters of the control plane.
@@ -49,20 +55,34 @@ def channel_report(
             "answered": stats is not None,
         }
         if stats is not None:
-            row |= _counted(stats.links, stats.listeners.get(channel.value), channel.value, members)
+            flows = data.flows if stats is data and data is not None else _NO_FLOWS
+            row |= _counted(stats.links, flows, stats.listeners.get(channel.value), channel.value, members)
         rows.append(row)
     return rows
 
 
 def _counted(
-    links: Mapping[str, ConnectionStats], listener: ListenerStats | None, channel: str, members: Mapping[str, Member]
+    links: Mapping[str, ConnectionStats],
+    flows: Mapping[str, FlowStats],
+    listener: ListenerStats | None,
+    channel: str,
+    members: Mapping[str, Member],
 ) -> dict[str, Any]:
     open_links: list[dict[str, Any]] = []
     for key, link in links.items():
-        node, _, of = key.rpartition(" ")
+        node, of, *lane = key.split(" ")
         if of == channel:
-            name = members[node].name if node in members else ""
-            open_links.append({"node": node, "name": name, **{count: getattr(link, count) for count in _OF_LINKS}})
+            counts = {count: getattr(link, count) for count in _OF_LINKS}
+            open_links.append(
+                {
+                    "node": node,
+                    "name": members[node].name if node in members else "",
+                    "lane": int(lane[0]) if lane else 0,
+                    **counts,
+                    "credit_messages": None if link.credit_messages == -1 else max(0, link.credit_messages),
+                    **_governed(flows.get(key)),
+                }
+            )
     received = {
         "messages_received": 0 if listener is None else listener.messages_received,
         "bytes_received": 0 if listener is None else listener.bytes_received,
@@ -70,4 +90,22 @@ def _counted(
         "refused": 0 if listener is None else listener.refused_sends,
     }
     sums = {key: sum(link[key] for link in open_links) for key in _OF_LINKS}
-    return {**sums, **received, "links": sorted(open_links, key=lambda link: (link["name"], link["node"]))}
+    return {
+        **sums,
+        **received,
+        "links": sorted(open_links, key=lambda link: (link["name"], link["node"], link["lane"])),
+    }
+
+
+def _governed(flow: FlowStats | None) -> dict[str, Any]:
+    if flow is None:
+        return {}
+    return {
+        "rtt_us": flow.rtt_us or None,
+        "rtt_min_us": flow.rtt_min_us or None,
+        "window_messages": flow.window_messages or None,
+        "share": flow.share,
+        "batch_bytes": flow.batch_bytes,
+        "congested": flow.congested,
+        "explain": list(flow.explain),
+    }

@@ -16,7 +16,8 @@ import msgspec
 
 from fdn.errors import BadRequest, Error, Overloaded, Unreachable, to_wire
 from fdn.runtime.bulk_intake import BULK, BulkIntake, read_bulk_credit
-from fdn.runtime.facts import Fact, HandshakeRefused, LinkDown, LinkUp
+from fdn.runtime.facts import Fact, HandshakeRefused, LinkDown, LinkUp, PeerOverdrew
+from fdn.runtime.governor import PROBE, FlowStats, Governor
 from fdn.runtime.greeting import Greeter
 from fdn.runtime.lanes import Lanes
 from fdn.runtime.link import Link, LinkState
@@ -48,6 +49,7 @@ __all__ = ("DATA_CHANNELS", "DATA_FEATURES", "DataPlane", "DataPlaneStats", "Han
 
 _log = logging.getLogger(__name__)
 _LAST_WORDS_S = 1.0  # for the answers of a member that has left, which the word of it may have overtaken
+_OVERDREW_S = 1.0  # between two facts about a peer that sends without credit
 DATA_CHANNELS = (Channel.DATA, Channel.EVENTS)
 DATA_FEATURES = (ATTACHMENTS, CHUNKS)  # optional parts of the protocol that we speak there
 _credit_decoder = msgspec.msgpack.Decoder(tuple[int, int, int])
@@ -128,6 +130,7 @@ class DataPlaneStats:
     unanswerable: int  # answers dropped because the asker cannot be reached
     bulk: AssemblyStats  # large messages, as they come in
     handler_faults: int  # our own handlers that raised: bugs
+    flows: Mapping[str, FlowStats]  # by the keys of `links`: what is made of each
     overdrawn: int  # messages that were sent without the credit that they need
 
 
@@ -136,6 +139,7 @@ class DataPlane:
 
     Attributes:
         handlers: By kind; filled in by messaging before `listen`.
+        protocols: Of CORE, by the protocol that `to` names.
         on_peer_lost: Called with a node id and a reason when calls in flight to it cannot be answered any more.
         on_caller_gone: Called with a node id when nobody waits there for answers any more.
         on_client_session_closed: Called with the session of a client that has ended. Its id would not do: that is the
@@ -176,7 +180,20 @@ class DataPlane:
         self._unknown_kinds = self._malformed = self._unanswerable = self._handler_faults = self._overdrawn = 0
         self._closed = False
         self._leaving: dict[str, tuple[asyncio.TimerHandle, str]] = {}
-        self.handlers: dict[int, Handler] = {Kind.CREDIT: self._on_credit, Kind.CHUNK: self._on_chunk}
+        self._overdrawing: dict[Session, int] = {}  # messages that are not in a fact yet
+        self._governor = Governor(
+            self._every_link,
+            lambda link: self._lanes.get((link.peer, link.channel)),
+            settings.data,
+            loop,
+            publish,
+        )
+        self.handlers: dict[int, Handler] = {
+            Kind.CREDIT: self._on_credit,
+            Kind.CHUNK: self._on_chunk,
+            Kind.CORE: self._on_core,
+        }
+        self.protocols: dict[str, Handler] = {PROBE: self._on_probe}
         self._bulk = BulkIntake(limits, self.handlers)
         self.on_refused: Callable[[str, Envelope, Error], None] = lambda node, envelope, error: None
         self.on_peer_lost: Callable[[str, str], None] = lambda node, reason: None
@@ -211,7 +228,8 @@ class DataPlane:
         self._listeners.clear()
 
     def start(self) -> None:
-        """Begin to close idle links."""
+        """Begin to close idle links, and to look at those in use."""
+        self._governor.start()
         self._sweep = self._loop.call_later(self._settings.links.idle_close_s / 2, self._close_idle)
 
     def on_view(self, view: View) -> None:
@@ -267,15 +285,16 @@ class DataPlane:
         return sum(connection.stats().queued_messages for connection in connections if connection is not None)
 
     def stats(self) -> DataPlaneStats:
-        links = {
-            f"{link.peer} {link.channel}{f' {link.lane}' if link.lane else ''}": link.connection.stats()
+        open_links = {
+            f"{link.peer} {link.channel}{f' {link.lane}' if link.lane else ''}": (link, link.connection)
             for link in self._every_link()
             if link.connection is not None
         }
         return DataPlaneStats(
             sessions=self._sessions.stats(),
             listeners={channel.value: listener.stats() for channel, listener in self._listeners.items()},
-            links=links,
+            links={key: connection.stats() for key, (_, connection) in open_links.items()},
+            flows={key: self._governor.flow(link) for key, (link, _) in open_links.items()},
             unknown_kinds=self._unknown_kinds,
             malformed=self._malformed,
             unanswerable=self._unanswerable,
@@ -287,6 +306,7 @@ class DataPlane:
     async def close(self) -> None:
         """Say goodbye on all links and close everything. Idempotent."""
         self._closed = True
+        self._governor.close()
         for node in list(self._leaving):
             self._end_leaving(node)
         if self._sweep is not None:
@@ -323,7 +343,7 @@ class DataPlane:
             if session.grant.on_received(len(envelopes), batch.size):
                 ticket = _BatchTicket(self, session, len(envelopes), batch.size)
             else:
-                self._overdrawn += len(envelopes)  # no queue may keep for its sake what was sent without credit
+                self._overdrew(session, len(envelopes))
         if batch.has_handles:
             envelopes = self.map_shared(session, envelopes)
         handlers = self.handlers
@@ -339,6 +359,35 @@ class DataPlane:
                 self._handler_faults += 1
                 _log.exception("handling an envelope of kind %d failed", envelope.kind, extra={"peer": session.peer})
         ticket.release()
+
+    def _overdrew(self, session: Session, messages: int) -> None:
+        """No queue may keep for its sake what was sent without credit; one fact a second and connection tells of it."""
+        self._overdrawn += messages
+        if session not in self._overdrawing:
+            self._overdrawing[session] = 0
+            self._publish(PeerOverdrew(self._loop.time(), session.peer, session.channel.value, messages))
+            self._loop.call_later(_OVERDREW_S, self._tell_overdrawn, session)
+        else:
+            self._overdrawing[session] += messages
+
+    def _tell_overdrawn(self, session: Session) -> None:
+        messages = self._overdrawing.pop(session)
+        if messages and not self._closed:
+            self._publish(PeerOverdrew(self._loop.time(), session.peer, session.channel.value, messages))
+
+    def _on_core(self, origin: Origin, envelope: Envelope, ticket: Ticket) -> None:
+        protocol = self.protocols.get(envelope.to)
+        if protocol is None:
+            self._unknown_kinds += 1
+        else:
+            protocol(origin, envelope, ticket)
+
+    def _on_probe(self, origin: Origin, envelope: Envelope, ticket: Ticket) -> None:
+        assert isinstance(origin, Session)
+        if not self._governor.on_probe(origin, envelope) and not (
+            not origin.is_client and self._governor.on_answer(self._links_to(origin.peer), envelope)
+        ):
+            self._malformed += 1
 
     def _on_other_kind(self, session: Session, envelope: Envelope) -> None:
         if envelope.kind == Kind.BYE:
@@ -360,12 +409,10 @@ class DataPlane:
             return
         if origin.is_client:
             return  # it has no listener, so there is no link that it could mean
-        for channel in DATA_CHANNELS:
-            first = self._links.get((origin.peer, channel))
-            for link in () if first is None else (first, *first.siblings):
-                if link.epoch == epoch and link.connection is not None:
-                    link.connection.grant(messages, size)
-                    return
+        for link in self._links_to(origin.peer):
+            if link.epoch == epoch and link.connection is not None:
+                link.connection.grant(messages, size)
+                return
 
     # -- large messages
 
@@ -529,6 +576,7 @@ class DataPlane:
         def make(lane: int) -> Link:
             link = self._make_link(first.peer, first.channel, first.endpoint, lane)
             first.siblings = (*first.siblings, link)
+            link.first = first
             return link
 
         lanes = self._lanes[first.peer, first.channel] = Lanes(first, make, self._parallelism[first.channel])

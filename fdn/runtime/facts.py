@@ -16,13 +16,16 @@ __all__ = (
     "FactStream",
     "FactsMissed",
     "HandshakeRefused",
+    "LinkCongested",
     "LinkDown",
+    "LinkRelieved",
     "LinkUp",
     "MemberAlive",
     "MemberDead",
     "MemberLeft",
     "MemberSuspect",
     "NameClash",
+    "PeerOverdrew",
     "SettingsDiffer",
 )
 
@@ -84,6 +87,31 @@ class LinkDown(Fact, frozen=True, tag=True):
     endpoint: str
     reason: str
     dropped: int
+
+
+class LinkCongested(Fact, frozen=True, tag=True):
+    """Less than the peer allows is sent to it from now on, because what is under way takes too long (`reason`)."""
+
+    node: str
+    channel: str
+    lane: int
+    reason: str
+
+
+class LinkRelieved(Fact, frozen=True, tag=True):
+    """A congested link may use all of its credit again."""
+
+    node: str
+    channel: str
+    lane: int
+
+
+class PeerOverdrew(Fact, frozen=True, tag=True):
+    """A peer sends more than it was granted: so many messages since the last such fact. No queue here grows for it."""
+
+    node: str
+    channel: str
+    messages: int
 
 
 class HandshakeRefused(Fact, frozen=True, tag=True):

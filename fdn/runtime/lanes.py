@@ -30,12 +30,14 @@ class Lanes:
         links: Those that were made, by lane.
         table: The lanes of keys.
         why: Why the last message went where it went.
+        last: Its lane.
     """
 
     def __init__(self, first: Link, make: Callable[[int], Link], lanes_max: int) -> None:
         self.links: list[Link] = [first]
         self.table = LaneTable(1)
         self.why = ""
+        self.last = 0
         self._make = make
         self._max = lanes_max
         self._limit = lanes_max  # what is wished for, at most `lanes_max`
@@ -62,10 +64,10 @@ class Lanes:
         """The link that a message takes now; it may have to be opened, and waited for."""
         active = self.active
         if options.key is not None:
-            self.why = "its key: order is kept"
-            return self.link(self.table.lane_of(options.key))
+            self.why, self.last = "its key: order is kept", self.table.lane_of(options.key)
+            return self.link(self.last)
         if active == 1:
-            self.why = "the only lane"
+            self.why, self.last = "the only lane", 0
             return self.links[0]
         self.link(active - 1)
         connections: Sequence[Connection | None] = [link.connection for link in self.links[:active]]
@@ -75,6 +77,7 @@ class Lanes:
         lane, self.why = choose_lane(connections, self._current, size, options.priority)
         if options.priority <= 0 and connections[lane] is not None:
             self._current = lane
+        self.last = lane
         return self.links[lane]
 
     def try_reach(self, options: SendOptions, size: int) -> Connection | None:

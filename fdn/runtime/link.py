@@ -71,6 +71,10 @@ class Link:
         users: Who counts on the connection to stay: while there are any, it is not closed as idle.
         lanes_admitted: How many lanes the peer took when it last said WELCOME.
         siblings: Of lane 0: the links of the other lanes, in their order.
+        first: Lane 0 of those to this peer on this channel: itself, if it is.
+        handshake_s: From the dial to the WELCOME of the open connection, seconds; 0 before.
+        credit: (messages, bytes) that the peer lets us have under way; (0, 0) is no limit.
+        retransmitted: Messages that had to be sent again; the governor takes the count away.
     """
 
     def __init__(
@@ -95,6 +99,11 @@ class Link:
         self.lane = lane
         self.lanes_admitted = 1
         self.siblings: tuple[Link, ...] = ()
+        self.first: Link = self
+        self.handshake_s = 0.0
+        self.credit = (0, 0)
+        self.retransmitted = 0
+        self._dialled_at = 0.0
         self.state = LinkState.IDLE
         self.connection: Connection | None = None
         self.opened_count = 0
@@ -200,6 +209,7 @@ class Link:
         self._timer = None
         self.state = LinkState.DIALING
         self._epoch += 1
+        self._dialled_at = self._loop.time()
         epoch = self._epoch
         try:
             self._dialled = self._transport.dial(
@@ -254,6 +264,8 @@ class Link:
         connection.agree(welcome.features)
         connection.grant_bulk(welcome.bulk)
         self.lanes_admitted = welcome.lanes
+        self.handshake_s = self._loop.time() - self._dialled_at
+        self.credit = welcome.credit
         connection.grant(*welcome.credit)
         while self._pending:
             connection.send_exempt(self._pending.popleft())

@@ -113,7 +113,7 @@ class Sharing:
 
     def on_word(self, origin: Any, envelope: Envelope, ticket: Any) -> None:
         """A peer has what these tokens name."""
-        if envelope.to != SHM or origin.is_client:
+        if origin.is_client:
             return
         try:
             tokens = _tokens.decode(envelope.body)

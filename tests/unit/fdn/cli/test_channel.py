@@ -20,7 +20,8 @@ RECEIVED = {"messages_received": 5, "bytes_received": 100, "malformed": 0, "refu
 
 
 def channel(name: str, **changes: Any) -> dict[str, Any]:
-    links = [{"node": "n2-id", "name": "n2", **COUNTERS}]
+    flow = {"credit_messages": 5, "window_messages": 2, "rtt_us": 1500, "explain": ["window: 2 of 8", "batch: small"]}
+    links = [{"node": "n2-id", "name": "n2", "lane": 3, **COUNTERS, **({} if name == "coordination" else flow)}]
     return {
         "channel": name,
         "endpoint": f"tcp://h:{name}",
@@ -66,9 +67,28 @@ def test_the_links_of_one_channel(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["channel", "stat", "data"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines == [
-        ["TO", "SENT", "SENT", "BYTES", "QUEUED", "STALLS", "DROPPED"],
-        ["n2", "3", "2KiB", "1", "0", "0"],
+        ["TO", "LANE", "SENT", "SENT", "BYTES", "QUEUED", "STALLS", "DROPPED", "CREDIT", "WINDOW", "RTT"],
+        ["n2", "3", "3", "2KiB", "1", "0", "0", "5", "2", "1.5ms"],
     ]
     assert run(["channel", "stat", "events", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == []
     assert run(["channel", "stat", "post"]) == 2
+
+
+@pytest.mark.usefixtures("two")
+def test_a_link_shows_its_lane_credit_window_and_round_trip(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["channel", "stat", "data"]) == 0
+    head, row = capsys.readouterr().out.splitlines()
+    assert head.split()[:2] == ["TO", "LANE"]
+    assert row.split()[:2] == ["n2", "3"]
+    assert row.split()[-3:] == ["5", "2", "1.5ms"]
+
+
+@pytest.mark.usefixtures("two")
+def test_it_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["channel", "stat", "data", "--explain"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert [line.split(maxsplit=2) for line in out[1:]] == [["n2", "3", "window: 2 of 8"], ["n2", "3", "batch: small"]]
+    assert run(["channel", "stat", "coordination", "--explain", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["why"] == "the control plane's own traffic is not governed"

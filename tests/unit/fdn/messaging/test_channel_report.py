@@ -2,6 +2,7 @@ import dataclasses
 from typing import Any
 
 from fdn.messaging.channel_report import channel_report
+from fdn.runtime.governor import FlowStats
 from fdn.runtime.view import Member
 from transports.transport import ConnectionStats, ListenerStats
 
@@ -12,6 +13,7 @@ class Stats:
 
     listeners: dict[str, ListenerStats]
     links: dict[str, ConnectionStats]
+    flows: dict[str, FlowStats] = dataclasses.field(default_factory=dict)
 
 
 def numbers(cls: type, **given: int) -> Any:
@@ -53,3 +55,20 @@ def test_a_plane_that_did_not_answer_has_no_counters():
         ("data", False, False),
         ("events", False, False),
     ]
+
+
+def test_lanes_are_links_of_their_own_with_what_is_made_of_them():
+    why = ("window: all", "batch: as set")
+    flows = {"b-id data 2": FlowStats(1500, 900, 0.5, 4096, 65536, 3, True, why)}
+    links = {"b-id data 2": link(messages_sent=5, credit_messages=-7), "b-id data": link(credit_messages=-1)}
+    data: Any = Stats({"data": listener()}, links, flows)
+    (row,) = [row for row in channel_report(CONTROL, data, {}, MEMBERS) if row["channel"] == "data"]
+    first, third = row["links"]
+    assert (first["lane"], first["credit_messages"], "explain" in first) == (0, None, False)
+    assert (third["lane"], third["name"], third["messages_sent"], third["credit_messages"]) == (2, "b", 5, 0)
+    assert (third["rtt_us"], third["window_messages"], third["congested"], third["explain"]) == (
+        1500,
+        4096,
+        True,
+        list(why),
+    )

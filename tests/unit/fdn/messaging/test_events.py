@@ -715,7 +715,7 @@ async def test_after_much_coming_and_going_nothing_is_left():
             for session in node._data._sessions.open_sessions():
                 grant = session.grant
                 assert (grant.messages_received, grant.bytes_received) == (
-                    grant._messages_consumed,
+                    grant.messages_consumed,
                     grant._bytes_consumed,
                 ), "credit was not given back"
 
