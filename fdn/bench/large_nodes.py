@@ -25,7 +25,7 @@ def receiver(endpoint: str, advertise: str = "", lanes: int = 1) -> None:
     received = {"count": 0, "bytes": 0}
 
     @app.service("bench.put")
-    def put(data: bytes) -> int:
+    def put(data: memoryview) -> int:
         received["count"] += 1
         received["bytes"] += len(data)
         return len(data)

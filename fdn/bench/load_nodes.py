@@ -27,7 +27,7 @@ def member(endpoint: str, name: str, seed: int, join: str = "") -> None:
         return data
 
     @app.service("bench.bulk")
-    def bulk(data: bytes) -> None:
+    def bulk(data: memoryview) -> None:
         """Counted by the sender: it is held up by what has not been taken here."""
 
     async def main() -> None:

@@ -33,7 +33,7 @@ def receiver(endpoint: str, name: str, join: str = "") -> None:
     received = {"bytes": 0, "count": 0}
 
     @app.service("bench.bulk")
-    def bulk(data: bytes) -> None:
+    def bulk(data: memoryview) -> None:
         received["bytes"] += len(data)
         received["count"] += 1
 

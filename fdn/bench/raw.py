@@ -19,6 +19,7 @@ __all__ = ("receiver", "sender")
 
 _END = b""  # no measured message is empty
 _LINGER_MS = 0
+_FRESH_BUFFERS = 4
 _BULK_HWM = 16  # of large messages: a thousand, which is the default, may be more than a machine has memory
 
 
@@ -45,6 +46,15 @@ def receiver(endpoint: str) -> None:
             bytes_ += size
         return {"received": received, "bytes": bytes_, "ended_at": time.monotonic()}
 
+    def read_bulk() -> dict[str, Any]:
+        from fdn.bench.shared_nodes import read  # which needs numpy
+
+        received = total = 0
+        while len(frame := large.recv(copy=False)):
+            total += read(frame.buffer)
+            received += 1
+        return {"received": received, "ended_at": time.monotonic()}
+
     def echo() -> dict[str, Any]:
         receive, send = dealer.recv, dealer.send
         while message := receive():
@@ -52,7 +62,7 @@ def receiver(endpoint: str) -> None:
         return {}
 
     ready = {name: socket.getsockopt_string(zmq.LAST_ENDPOINT) for name, socket in sockets.items()}
-    work = {"count": count, "echo": echo, "bulk-count": count_bulk}
+    work = {"count": count, "echo": echo, "bulk-count": count_bulk, "bulk-read": read_bulk}
     orders(ready, lambda order: work[order["order"]]())
     context.destroy(_LINGER_MS)
 
@@ -82,6 +92,22 @@ def sender(pull: str, dealer: str, bulk: str) -> None:
             large.send(payload, copy=False)
         large.send(_END)
         return {"sent": number + 1, "started_at": started_at}
+
+    def fill_and_send(size: int, count: int) -> dict[str, Any]:
+        from fdn.bench.shared_nodes import fill
+
+        # As many pieces of memory as may be under way at once; each is filled anew when it has left.
+        buffers = [bytearray(size) for _ in range(_FRESH_BUFFERS)]
+        trackers: list[Any] = [None] * _FRESH_BUFFERS
+        started_at = time.monotonic()
+        for number in range(count):
+            tracker = trackers[number % _FRESH_BUFFERS]
+            if tracker is not None:
+                tracker.wait()
+            fill(buffers[number % _FRESH_BUFFERS], number)
+            trackers[number % _FRESH_BUFFERS] = large.send(buffers[number % _FRESH_BUFFERS], copy=False, track=True)
+        large.send(_END)
+        return {"sent": count, "started_at": started_at}
 
     def one_at_a_time(size: int, seconds: float, count: int | None) -> dict[str, Any]:
         payload, send, receive, clock = bytes(size), peer.send, peer.recv, time.perf_counter
@@ -114,6 +140,7 @@ def sender(pull: str, dealer: str, bulk: str) -> None:
     work: dict[str, Callable[..., dict[str, Any]]] = {
         "cast": cast,
         "bulk": send_bulk,
+        "bulk-fresh": fill_and_send,
         "latency": one_at_a_time,
         "calls": many,
     }

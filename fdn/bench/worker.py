@@ -38,6 +38,8 @@ ROLES: Final[Mapping[str, str]] = {
     "overload-server": "fdn.bench.overload_nodes:server",
     "raw-receiver": "fdn.bench.raw:receiver",
     "raw-sender": "fdn.bench.raw:sender",
+    "shared-receiver": "fdn.bench.shared_nodes:receiver",
+    "shared-sender": "fdn.bench.shared_nodes:sender",
     "stream-client": "fdn.bench.stream_nodes:client",
     "stream-server": "fdn.bench.stream_nodes:server",
 }

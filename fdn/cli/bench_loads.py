@@ -1,4 +1,4 @@
-"""`fdn bench mixed`, `overload`, `large` and `load`: large things, and what a load does to everything else."""
+"""`fdn bench mixed`, `overload`, `large`, `shared` and `load`: large things, and what a load does to the rest."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -178,6 +178,40 @@ def _large(invocation: Invocation, /, duration: float, save: Path | None, **load
     return Keep(save, None, 0.0).emit(invocation, result, lambda: invocation.emit(result["rows"], *columns))
 
 
+@examples("fdn bench shared", "fdn bench shared --sizes 1MiB --handles 1MiB,256MiB --json")
+@click.command("shared")
+@_options
+@click.option(
+    "--sizes", type=_sizes, default="1MiB,4MiB,16MiB", show_default=True, metavar="SIZE,SIZE", help="Written and read."
+)
+@click.option(
+    "--handles",
+    "handle_sizes",
+    type=_sizes,
+    default="1MiB,32MiB,1023MiB",
+    show_default=True,
+    metavar="SIZE,SIZE",
+    help="Passed, and not looked at.",
+)
+@click.pass_obj
+def _shared(invocation: Invocation, /, duration: float, save: Path | None, **load: Any) -> int:
+    """Pass shared memory between two processes, beside bare pyzmq over ipc.
+
+    At both the sender fills memory with fresh bytes, and the receiver reads every one: again fills the same memory anew
+    once it was read, fresh takes new memory each time. Then memory of several sizes is passed that nobody looks at.
+    """
+    from fdn.bench.shared import SharedPlan, measure_shared
+
+    if any(each % 8 for each in load["sizes"]):
+        raise click.BadParameter("expected multiples of 8: what is read is added up by eights", param_hint="--sizes")
+    plan: Any = SharedPlan(duration_s=_seconds(invocation, duration), say=progress(), **load)
+    result = measure_shared(plan)
+    rows = [*result["rows"], *({"kind": "handle", **row} for row in result["handles"])]
+    keys = ("mb_s", "lowest", "highest", "to_raw", "sent", "received", "p50_us", "p99_us")
+    columns = (Column("size", show=format_size), Column("kind"), *(Column(key, show=_figure) for key in keys))
+    return Keep(save, None, 0.0).emit(invocation, result, lambda: invocation.emit(rows, *columns))
+
+
 @examples("fdn bench load", "fdn bench load --nodes 3 --load 0.8 --json")
 @click.command("load")
 @_options
@@ -226,4 +260,4 @@ def _figure(value: Any) -> str:
     return "-" if value is None else number(value)
 
 
-COMMANDS: Final = (_mixed, _overload, _large, _load)
+COMMANDS: Final = (_mixed, _overload, _large, _shared, _load)

@@ -20,6 +20,7 @@ from fdn.bench.load import LoadPlan, measure_load
 from fdn.bench.mixed import MixedPlan, measure_mixed
 from fdn.bench.overload import OverloadPlan, measure_overload
 from fdn.bench.plan import ROUNDS, in_turn
+from fdn.bench.shared import SharedPlan, measure_shared
 from tools.peers import budgets, environment, machine, servers
 from tools.peers.contestants import PEERS, Contestant, everyone
 from tools.progress import StepFailedError
@@ -27,7 +28,7 @@ from tools.progress import StepFailedError
 __all__ = ("IN_FLIGHT", "PARTS", "SuitePlan", "measure", "measure_side_by_side", "progress", "run", "table")
 
 IN_FLIGHT: Final = 256
-PARTS: Final = ("side_by_side", "mixed", "overload", "load")
+PARTS: Final = ("side_by_side", "shared", "mixed", "overload", "load")
 _CAST_BYTES: Final = 100
 _CALL_BYTES: Final = 64
 _FIRST_COUNT: Final = 256
@@ -100,6 +101,9 @@ def measure(plan: SuitePlan, python: Path | None, skipped: Mapping[str, str]) ->
             }
             result["versions"] = {who.library: who.version for who in contestants.values() if who.version}
             result["rows"] = measure_side_by_side(contestants, plan)
+    if "shared" in plan.parts:
+        shared = SharedPlan(duration_s=plan.round_s * plan.rounds, rounds=plan.rounds, say=_prefixed(plan, "shared"))
+        result["shared"] = measure_shared(shared)
     if "mixed" in plan.parts:
         peers = ("b0", "erlang") if "erlang" in present else ("b0",)
         say = _prefixed(plan, "mixed")

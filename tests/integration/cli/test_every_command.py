@@ -84,6 +84,7 @@ PLANS = {
     "bench stream": Plan(("--count", "100"), talks=False),
     "bench mixed": Plan(("--duration", "500ms", "--size", "1MiB"), talks=False),
     "bench large": Plan(("--duration", "50ms", "--sizes", "64KiB"), talks=False),
+    "bench shared": Plan(("--duration", "50ms", "--sizes", "64KiB", "--handles", "64KiB"), talks=False),
     "bench load": Plan(("--duration", "100ms", "--nodes", "2", "--bulk-size", "64KiB"), talks=False),
     "bench overload": Plan(("--duration", "300ms", "--deadline", "200ms", "--handler", "def"), talks=False),
     "bench stall": Plan(("--scenario", "idle"), talks=False),

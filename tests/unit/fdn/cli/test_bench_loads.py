@@ -39,6 +39,15 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         part = TAIL | {"offered_per_s": 1000.0, "bulk_mb_s": 0.0}
         return {"capacity_per_s": 2000, "quiet": part, "bulk": part | {"bulk_mb_s": 200.0}}
 
+    def shared(plan: Any) -> dict[str, Any]:
+        made.append(plan)
+        rows = large(plan)["rows"]
+        return {
+            "rows": rows,
+            "handles": [{"size": size, "p50_us": 300.0, "p99_us": 900.0} for size in plan.handle_sizes],
+        }
+
+    monkeypatch.setattr("fdn.bench.shared.measure_shared", shared)
     monkeypatch.setattr("fdn.bench.large.measure_large", large)
     monkeypatch.setattr("fdn.bench.load.measure_load", load)
     monkeypatch.setattr("fdn.bench.mixed.measure_mixed", mixed)
@@ -85,6 +94,17 @@ def test_large(plans: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
     assert plans[-1].count == 3
 
 
+def test_shared(plans: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["bench", "shared", "--sizes", "1MiB", "--handles", "1MiB,1GiB"]) == 0
+    assert [line.split()[:2] for line in capsys.readouterr().out.splitlines()[1:]] == [
+        ["1MiB", "raw"],
+        ["1MiB", "handle"],
+        ["1GiB", "handle"],
+    ]
+    assert (plans[-1].sizes, plans[-1].handle_sizes) == ((2**20,), (2**20, 2**30))
+    assert run(["bench", "shared", "--json"]) == 0
+
+
 def test_load(plans: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["bench", "load", "--nodes", "3", "--load", "0.8", "--bulk-mb-s", "50"]) == 0
     out, err = capsys.readouterr()
@@ -104,6 +124,7 @@ def test_load(plans: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
         ("mixed", "--join", "127.0.0.1:1"),
         ("large", "--sizes", "64KiB,"),
         ("large", "--sizes", "2GiB"),
+        ("shared", "--sizes", "1001"),
         ("load", "--nodes", "1"),
         ("load", "--load", "2"),
         ("overload", "--work", "1h"),
