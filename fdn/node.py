@@ -1018,7 +1018,9 @@ class Node:
             bulk=settings.data.bulk_window_bytes,
         )
         self._data = DataPlane(
-            transport=self._make_transport(self._loop, dataclasses.replace(limits, spin_s=spin_s)),
+            transport=self._make_transport(
+                self._loop, dataclasses.replace(limits, spin_s=spin_s, io_nice=settings.data.io_nice)
+            ),
             greeter=self._data_greeter,
             settings=settings,
             loop=self._loop,

@@ -173,6 +173,10 @@ class DataSettings:
     # leaves time between the pieces for everything else on the machine.
     bulk_bytes_per_s: float = _within(0.0, 0.0, 1e12)
 
+    # How much the I/O threads of this plane yield to everything else where processors are short, those of coordination
+    # above all: their nice value (Linux). Higher keeps heartbeats on time beside saturated data, and carries less.
+    io_nice: int = _within(0, 0, 19)
+
     def __post_init__(self) -> None:
         _check(self, self.KEY)
         for lower, upper in (("beat_interval_s", "stall_warn_s"), ("stall_warn_s", "stall_max_s")):

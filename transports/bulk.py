@@ -5,9 +5,10 @@ size, each a ZeroMQ message of its own, and the message itself goes last, when t
 two pieces whatever else the connection has to send may pass. Nothing is copied: pieces are views of what the caller
 gave.
 
-A few transfers are under way at once and take turns, one piece each, more often with a higher priority; so a small one
-is not held up by a huge one. Those of one stream, or with one partition key, go one after the other, and what was sent
-behind one with the same key waits for it.
+A few transfers are under way at once. The next piece is of the one that has the least left, counted less with a higher
+priority, so that a smaller one is not held up by a huge one, and equal ones are whole one after the other; every fourth
+piece is of the oldest, so that none starves. Those of one stream, or with one partition key, go one after the other,
+and what was sent behind one with the same key waits for it.
 
 How much may be begun is the receiver's to say: a window in octets, which it opens as messages are taken up there. It is
 apart from the connection's credit, so that a handler which is slow with large messages holds up no small ones.
@@ -34,6 +35,7 @@ Follower = tuple[Envelope, float, OnExpired | None]
 
 _PRIORITY_MAX: Final = 4
 _ENDED_MAX: Final = 256  # transfers that are remembered
+_OLDEST_TURN: Final = 4  # every so many pieces one is of the oldest
 _NO_LIMIT: Final = 1 << 63
 _encode = msgspec.msgpack.Encoder().encode
 _ONE_ATTACHMENT: Final = {int(MetaKey.ATTACHMENTS): [0]}
@@ -75,7 +77,6 @@ class Transfer:
         "pieces",
         "sent",
         "size",
-        "turn",
         "weight",
     )
 
@@ -98,7 +99,6 @@ class Transfer:
         self.sent = 0
         usual = _PRIORITY_MAX + 1
         self.weight = usual + min(max(priority, -_PRIORITY_MAX), _PRIORITY_MAX) if type(priority) is int else usual
-        self.turn = 0  # of the weighted turns
         self.pieces = _pieces(parts, self.size, chunk_bytes)
 
 
@@ -135,6 +135,7 @@ class Bulk:
         self._aborted: deque[int] = deque()  # begun, and given up: the receiver has to be told
         self._ended: dict[int, Envelope] = {}  # without their payloads
         self._next_id = 1
+        self._turns = 0  # pieces that were picked
         self._granted = 0  # octets that may be begun, in all; 0 until it is known
         self._begun = 0
         self._allowance = 0  # octets of small messages that go before the next piece
@@ -259,9 +260,7 @@ class Bulk:
         transfer = self._pick(departed)
         if transfer is None:
             return None
-        for each in self._active:
-            each.turn += each.weight
-        transfer.turn -= sum(each.weight for each in self._active)
+        self._turns += 1
         if transfer.pieces:
             head, view = transfer.pieces.popleft()
             transfer.sent += len(view)
@@ -293,9 +292,11 @@ class Bulk:
         return Piece(encode_batch((Envelope(Kind.CHUNK, "", transfer.id, 0, None, inner),)), (), transfer, failure)
 
     def _pick(self, departed: int) -> Transfer | None:
-        """The one whose turn it is, by smooth weighted round robin; its end may have to wait for what came before."""
+        """The one whose turn it is; its end may have to wait for what came before."""
         able = [each for each in self._active if each.pieces or each.after <= departed]
-        return max(able, key=_claim) if able else None
+        if not able:
+            return None
+        return able[0] if self._turns % _OLDEST_TURN == 0 else min(able, key=_left)
 
     def _beginner(self) -> Transfer | None:
         """One that may begin."""
@@ -323,8 +324,8 @@ class Bulk:
             self.full = False
 
 
-def _claim(transfer: Transfer) -> tuple[int, int]:
-    return transfer.turn + transfer.weight, -transfer.id
+def _left(transfer: Transfer) -> tuple[float, int]:
+    return (transfer.size - transfer.sent) / transfer.weight, transfer.id
 
 
 def _pieces(parts: Sequence[Buffer], total: int, chunk_bytes: int) -> "deque[tuple[list[int], memoryview]]":

@@ -13,6 +13,9 @@ MIB = 1024 * KIB
 FRAME_SLACK_BYTES = 128 * KIB
 
 
+_MAY_BE_NONE = ("spin_s", "io_nice")
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Limits:
     """The bounds of one transport. The defaults carry the budgets of DESIGN.md section 7 on two cores.
@@ -47,6 +50,8 @@ class Limits:
         connect_timeout_s: Seconds that a dial may wait for TCP to connect, name resolution included.
         handshake_timeout_s: Seconds that a peer may take for the ZMTP handshake once TCP is connected.
         attachments_max: Frames that may follow a batch.
+        io_nice: Nice value of the I/O threads, 0 to 19: how much they yield to others where processors are short. 0
+            leaves them alone.
         chunk_bytes: Messages whose payload has a part larger than this go in pieces of this size. Larger pieces carry
             more a second, and what is urgent waits for one. Measured: 256 KiB carries half of what 1 MiB does.
         transfer_bytes_max: Largest message, in pieces.
@@ -79,6 +84,7 @@ class Limits:
     drain_messages_max: int = 64
     drain_s_max: float = 0.002
     spin_s: float = 0.0
+    io_nice: int = 0
     heartbeat_interval_s: float = 1.0
     heartbeat_timeout_s: float = 5.0
     heartbeat_stalled_s: float = 30.0
@@ -100,7 +106,7 @@ class Limits:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if value < 0 or (value == 0 and field.name != "spin_s"):
+            if value < 0 or (value == 0 and field.name not in _MAY_BE_NONE):
                 raise ValueError(f"{field.name}={value} is not a bound; give a positive number")
         if self.batch_messages_max > 65_535:
             raise ValueError(

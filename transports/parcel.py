@@ -94,6 +94,11 @@ class Parcel:
                 found[place] = receive(each.name, each.offset, each.length)
         return Parcel(self.body, found)
 
+    @property
+    def only(self) -> Buffer | None:
+        """The buffer that it is, if it is nothing else."""
+        return self.attachments[0] if len(self.attachments) == 1 and self.body == _ONE_BUFFER else None
+
     def copy(self) -> "Parcel":
         """One that keeps no received frame alive."""
         return Parcel(self.body.copy(), [bytes(each) for each in self.attachments])
@@ -129,8 +134,8 @@ class Parcel:
         Raises:
             LocalProtocolError: The body is not what the specification says.
         """
-        if self.body == _ONE_BUFFER and len(self.attachments) == 1:
-            return msgspec.Raw(_encoder.encode(self.attachments[0]))
+        if self.only is not None:
+            return msgspec.Raw(_encoder.encode(self.only))
         try:
             unwrapped = self.unwrapped()
             if not isinstance(unwrapped, Parcel):
@@ -212,10 +217,11 @@ def whole(envelopes: Sequence[Envelope], attachments: Sequence[Buffer]) -> tuple
             continue
         indexes = meta.pop(_ATTACHMENTS)
         count = len(attachments)
-        if not isinstance(indexes, list) or not all(type(each) is int and 0 <= each < count for each in indexes):
-            continue
-        if len(set(indexes)) != len(indexes):
-            continue
+        if indexes != [0] or count != 1:  # as nearly all have it
+            if not isinstance(indexes, list) or not all(type(each) is int and 0 <= each < count for each in indexes):
+                continue
+            if len(set(indexes)) != len(indexes):
+                continue
         parts: list[Any] = [attachments[each] for each in indexes]
         try:
             if _SHARED in meta:

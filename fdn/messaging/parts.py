@@ -26,6 +26,7 @@ _ATTACHMENTS_MAX: Final = 60  # of one payload; what is beyond stays inside. The
 _LOOKED_AT_MAX: Final = 4096  # values of one payload looked at for parts, so that a million numbers cost no time
 _encoder = msgspec.msgpack.Encoder()
 _plain = msgspec.msgpack.Decoder()
+_BUFFER_TYPES: Final = (memoryview, bytes, Any)
 _NOTHING: Final = claim(())
 _BUFFERS: Final = (bytes, bytearray, memoryview, array.array)
 # What MessagePack holds itself: a text in its place is no more welcome than in a small payload.
@@ -83,6 +84,9 @@ def unpack(parcel: Parcel, decoder: "msgspec.msgpack.Decoder[T]") -> T:
         ValueError, TypeError, RecursionError: It is not what the type, or the specification, says.
     """
     kind: Any = decoder.type
+    only = parcel.only
+    if only is not None and kind in _BUFFER_TYPES:
+        return memoryview(only).toreadonly() if kind is memoryview else bytes(only)  # type: ignore[return-value]
     take = claim(parcel.attachments)
     wants_views = _wants_views(kind)
 

@@ -14,6 +14,7 @@ from transports.transport import OnEvent, Receive
 from transports.zmq.connection import ZmqConnection
 from transports.zmq.listener import ZmqListener
 from transports.zmq.reactor import Reactor
+from transports.zmq.threads import be_nice, name_threads
 
 __all__ = ("ZmqTransport",)
 
@@ -40,6 +41,8 @@ class ZmqTransport:
         self._reactor = Reactor(loop, self._limits)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads)
         self._context.set(zmq.MAX_SOCKETS, self._limits.sockets_max)
+        self._io_threads = io_threads
+        self._threads = name_threads(self._context) if self._limits.io_nice else 0  # until they are nice
         self._listeners: set[ZmqListener] = set()
         self._connections: set[ZmqConnection] = set()
         self._linger_until = 0.0
@@ -59,6 +62,7 @@ class ZmqTransport:
             self._context, self._reactor, self._limits, channel, where, receive, self._listeners.discard
         )
         self._listeners.add(listener)
+        self._see_to_threads()
         return listener
 
     def dial(self, channel: Channel, endpoint: str, receive: Receive, on_event: OnEvent) -> ZmqConnection:
@@ -74,6 +78,7 @@ class ZmqTransport:
             self._context, self._reactor, self._limits, channel, where, receive, on_event, self._on_connection_closed
         )
         self._connections.add(connection)
+        self._see_to_threads()
         return connection
 
     async def close(self) -> None:
@@ -81,6 +86,11 @@ class ZmqTransport:
         if self._closing is None:
             self._closing = self._loop.create_task(self._close())
         await asyncio.shield(self._closing)
+
+    def _see_to_threads(self) -> None:
+        """They begin with the first socket."""
+        if self._threads and be_nice(self._threads, self._limits.io_nice, self._io_threads):
+            self._threads = 0
 
     def _parse(self, endpoint: str) -> Endpoint:
         if self._closing is not None:

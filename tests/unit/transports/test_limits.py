@@ -13,7 +13,7 @@ def test_defaults_are_valid_and_leave_room_for_the_largest_body():
 
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Limits)])
 def test_every_limit_is_a_bound_and_explained(name: str):
-    none = -1 if name == "spin_s" else 0  # no spinning at all is what it is by default
+    none = -1 if name in ("spin_s", "io_nice") else 0  # none of either is the default
     with pytest.raises(ValueError, match=f"{name}={none} is not a bound"):
         Limits(**{name: none})
     assert f"{name}: " in (Limits.__doc__ or "")
