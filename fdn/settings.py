@@ -389,7 +389,7 @@ class SharedSettings:
     segments_max: int = _within(256, 0, 100_000)
 
     # Bytes that are kept to be used again: pages that were used before cost nothing to have.
-    spare_bytes_max: int = _within(64 * _MIB, 0, 64 * _GIB)
+    spare_bytes_max: int = _within(128 * _MIB, 0, 64 * _GIB)
 
     # Seconds between two looks for what killed processes have left in /dev/shm; there is one at each start, too.
     sweep_interval_s: float = _within(60.0, 0.1, 86400.0)

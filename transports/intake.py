@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from transports.errors import RemoteProtocolError
 from transports.limits import Limits
 from transports.parcel import Parcel, whole
+from transports.shm.handles import weight
 from transports.transport import Batch, Receive
 from transports.wire.batch import decode_batch
 
@@ -61,10 +62,10 @@ class Intake:
         except RemoteProtocolError as error:
             self._drop(str(error))
             return
-        has_handles = False
+        weighs = 0
         if attachments and self._with_parcels:
             envelopes, unsound = whole(envelopes, attachments)
-            has_handles = any(type(each.body) is Parcel and bool(each.body.handles) for each in envelopes)
+            weighs = sum(weight(each.body.attachments) for each in envelopes if type(each.body) is Parcel)
             malformed += unsound
             if not envelopes:
                 self._drop("its attachments are not those that it names")
@@ -74,7 +75,7 @@ class Intake:
         self.batches += 1
         self.messages += len(envelopes)
         self.bytes += size
-        self.receive(Batch(source, envelopes, size, attachments, key, has_handles))
+        self.receive(Batch(source, envelopes, size + weighs, attachments, key, weighs > 0))
 
     def _drop(self, reason: str) -> None:
         # One line for the first and then for each doubling: a hostile peer must not be able to fill a disk.

@@ -28,7 +28,7 @@ from transports.intake import Intake
 from transports.limits import Limits
 from transports.parcel import ATTACHED_BYTES_MIN, Buffer, Parcel, lay_out
 from transports.ranks import RankedQueue
-from transports.shm.handles import Lender, as_handles, handle_frames
+from transports.shm.handles import Lender, as_handles, handle_frames, weight
 from transports.transport import ATTACHMENTS, CHUNKS, ConnectionStats
 from transports.wire.batch import encode_batch
 from transports.wire.envelope import Envelope, Kind
@@ -557,7 +557,8 @@ class Outbox(abc.ABC):
             parts, shared = as_handles(body.attachments)
             if shared:
                 body = Parcel(body.body, parts)
-                size = max(self._batch_bytes_max, len(body) + _ENVELOPE_BYTES)  # it still travels alone
+                # At least so much that it still travels alone.
+                size = max(self._batch_bytes_max, len(body) + weight(parts) + _ENVELOPE_BYTES)
         for part in (*body.attachments, body.body):
             self._check_fits(len(part))
         return *lay_out(Envelope(*fields, body), shared), size
@@ -641,16 +642,18 @@ class Outbox(abc.ABC):
             return
         messages = len(envelopes)
         size = len(frame)
+        weighs = 0
         if batch.attachments:
             attachments = batch.attachments
             if self._lender is not None:
+                weighs = weight(attachments)
                 attachments = handle_frames(attachments, self._lender)
             size += sum(map(len, attachments))
             self._writable = self._write(frame, attachments)
         else:
             self._writable = self._write(frame)
         if needs_credit:
-            self._window.spend(messages, size)
+            self._window.spend(messages, size + weighs)
         self._messages_sent += messages
         self._bytes_sent += size
         self._batches_sent += 1

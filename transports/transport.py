@@ -42,7 +42,7 @@ class Batch:
     Attributes:
         source: The routing id that the ROUTER gave the connection; empty on a dialled connection.
         envelopes: At least one; bodies are `msgspec.Raw` views into the frame, or a `Parcel` with attachments.
-        size: Bytes of the batch frame and all attachments, the unit of credit.
+        size: Bytes of the batch frame and all attachments, the unit of credit; and what handles count.
         attachments: Raw frames that followed the batch, in order, as buffers; not copied.
         has_handles: Whether a `Parcel` among the bodies has attachments that are still to be mapped.
         key: The peer's public key (32 bytes), or None without CURVE.

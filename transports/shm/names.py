@@ -14,7 +14,7 @@ import secrets
 import stat
 from typing import Final
 
-__all__ = ("FOLDER", "create", "is_name", "open_shared", "remove_unused", "sweep")
+__all__ = ("FOLDER", "create", "is_name", "new_name", "open_shared", "remove_unused", "sweep")
 
 FOLDER: Final = "/dev/shm"  # Linux; other systems have none, and share no memory
 _PREFIX: Final = "fdn-"
@@ -28,6 +28,11 @@ def is_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
+def new_name() -> str:
+    """One that nobody knows."""
+    return f"{_PREFIX}{secrets.token_hex(16)}"
+
+
 def create(folder: str) -> tuple[int, str]:
     """A new empty file, mode 0600, locked as used by this process: its descriptor and name.
 
@@ -35,7 +40,7 @@ def create(folder: str) -> tuple[int, str]:
         OSError: There is no such folder, or it cannot be written.
     """
     for _ in range(_TRIES):
-        name = f"{_PREFIX}{secrets.token_hex(16)}"
+        name = new_name()
         path = os.path.join(folder, name)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:

@@ -5,33 +5,29 @@ keeps a hold on the segment (`lend`) until the receiver has mapped it and says s
 it travelled on has ended (`forget`). Receivers map when a message arrives, before anybody decides what becomes of it:
 one that is dropped, or whose receiver crashes, leaves nothing behind.
 
-**Spares.** Fresh pages cost more than what is written to them: a segment that nobody here refers to any more is kept,
-within bounds, and used again under a new name once no other process has a lock on it.
+**Spares.** Fresh pages, and even the first touch of old ones through a new mapping, cost several times what is
+written to them. So segments up to `spare_bytes_max` in all are kept, mapped, and used again, under a new name, once
+nothing here refers to one and no other process has a lock on it. All others end with their last reference.
 
 Making a segment may happen on any thread, and the end of one is wherever its last reference goes; all else belongs to
 one thread.
 """
 
-import collections
 import dataclasses
-import fcntl
 import os
-import secrets
+import sys
 import threading
 import weakref
 from typing import Final
 
 from transports.errors import SegmentUnavailable
 from transports.shm.names import FOLDER, is_name, open_shared, sweep
-from transports.shm.segment import Segment, make_segment, map_segment, release_segment
+from transports.shm.segment import Segment, make_segment, map_segment, release_segment, rename_unused
 
 __all__ = ("Loan", "Pool", "PoolStats")
 
 _PAGE: Final = 4096
-_SPARES_MAX: Final = 64  # looked through for each segment that is made
 _WASTE: Final = 2  # a spare may be so many times larger than what is wanted
-
-_File = tuple[int, str, int]  # descriptor, name, size
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -80,7 +76,7 @@ class Pool:
     Args:
         bytes_max: Of segments made here.
         segments_max: Made here or mapped, at once; each costs two descriptors.
-        spare_bytes_max: Kept to be used again.
+        spare_bytes_max: Of segments that are kept to be used again.
         folder: Where shared memory is.
     """
 
@@ -92,14 +88,10 @@ class Pool:
         self._making = threading.Lock()
         self._own: weakref.WeakSet[Segment] = weakref.WeakSet()
         self._mapped: weakref.WeakValueDictionary[str, Segment] = weakref.WeakValueDictionary()
-        self._retired: collections.deque[_File] = collections.deque()  # appended to from any thread
-        self._spares: list[_File] = []  # the oldest first
+        self._kept: list[Segment] = []  # the oldest first; some of them in use
         self._lent: dict[int, tuple[Loan, Segment]] = {}
         self._next_token = 1
-        self._closed = False
         self._passed = self._received = self._copied = self._refused = self._lost = self._swept = 0
-        # At the end of the program: after the finalizers of the segments, which are younger.
-        weakref.finalize(self, _release_all, os.getpid(), folder, self._retired, self._spares)
 
     # -- making
 
@@ -113,18 +105,9 @@ class Pool:
         """
         size = -(-size // _PAGE) * _PAGE
         with self._making:
-            self._take_in_retired()
-            try:
-                spare = self._fitting(size)
-                if spare is None:
-                    self._check_room(size)
-                    segment = make_segment(self._folder, size, self._retire)
-                else:
-                    segment = make_segment(self._folder, spare[2], self._retire, spare[:2])
-            except SegmentUnavailable:
-                self._refused += 1
-                raise
-            self._own.add(segment)
+            segment = self._used_again(size)
+            if segment is None:
+                segment = self._made(size)
             return segment
 
     # -- passing
@@ -176,14 +159,15 @@ class Pool:
 
     def stats(self) -> PoolStats:
         with self._making:
-            own = list(self._own)
+            spares = self._spares()
+            own = [segment for segment in self._own if not any(segment is spare for spare in spares)]
         mapped = list(self._mapped.values())
         return PoolStats(
             own=len(own),
             own_bytes=sum(segment.nbytes for segment in own),
             mapped=len(mapped),
             mapped_bytes=sum(segment.nbytes for segment in mapped),
-            spare_bytes=sum(size for _, _, size in (*self._spares, *self._retired)),
+            spare_bytes=sum(spare.nbytes for spare in spares),
             in_flight=len(self._lent),
             passed=self._passed,
             received=self._received,
@@ -195,76 +179,68 @@ class Pool:
 
     def close(self) -> None:
         """Keep nothing that nobody refers to; segments in use live on until they are not. Idempotent."""
-        self._closed = True
         self._lent.clear()
         with self._making:
-            _release_all(os.getpid(), self._folder, self._retired, self._spares)
+            self._spare_bytes_max = 0
+            self._kept.clear()
 
-    def _retire(self, fd: int, name: str, size: int) -> None:
-        if self._closed or size > self._spare_bytes_max:
-            release_segment(self._folder, fd, name)
-            return
-        self._retired.append((fd, name, size))
-        if self._making.acquire(blocking=False):  # we may be called anywhere, even in the middle of `allocate`
-            try:
-                self._take_in_retired()
-            finally:
-                self._making.release()
-
-    def _unmapped(self, fd: int, name: str, size: int) -> None:
+    def _release(self, fd: int, name: str, size: int) -> None:
         release_segment(self._folder, fd, name)
 
-    def _take_in_retired(self) -> None:
-        while self._retired:
-            self._spares.append(self._retired.popleft())
-        while self._spares and (
-            len(self._spares) > _SPARES_MAX or sum(size for _, _, size in self._spares) > self._spare_bytes_max
-        ):
-            fd, name, _ = self._spares.pop(0)
-            release_segment(self._folder, fd, name)
+    def _spares(self) -> list[Segment]:
+        return [self._kept[at] for at in range(len(self._kept)) if _references(self._kept, at) <= _UNUSED]
 
-    def _fitting(self, size: int) -> _File | None:
-        """A spare that nobody else uses, under a new name."""
-        for at, (fd, name, has) in enumerate(self._spares):
-            if not size <= has <= size * _WASTE:
-                continue
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                try:
-                    fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)  # trying has cost the lock
-                except BlockingIOError:
-                    pass  # its last reader is just removing it; the next try finds it ours alone
-                continue
-            del self._spares[at]
-            fresh = f"fdn-{secrets.token_hex(16)}"
-            try:
-                os.rename(os.path.join(self._folder, name), os.path.join(self._folder, fresh))
-                fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                if os.fstat(fd).st_nlink:
-                    return fd, fresh, has
-            except OSError:
-                pass  # its last reader has removed it: its pages are ours, but nobody could open it
-            os.close(fd)
-            return None
+    def _used_again(self, size: int) -> Segment | None:
+        for spare in self._spares():
+            if size <= spare.nbytes <= size * _WASTE:
+                if rename_unused(self._folder, spare):
+                    return spare
+                if spare.is_lost:
+                    self._forsake(spare)
         return None
 
+    def _made(self, size: int) -> Segment:
+        try:
+            self._check_room(size)
+            segment = make_segment(self._folder, size, self._release)
+        except SegmentUnavailable:
+            self._refused += 1
+            raise
+        self._own.add(segment)
+        if self._make_room(size):
+            self._kept.append(segment)
+        return segment
+
+    def _make_room(self, size: int) -> bool:
+        """Whether a segment of this size may be kept, if spares give way to it."""
+        for spare in self._spares():
+            if sum(kept.nbytes for kept in self._kept) + size <= self._spare_bytes_max:
+                break
+            self._forsake(spare)
+        return sum(kept.nbytes for kept in self._kept) + size <= self._spare_bytes_max
+
     def _check_room(self, size: int) -> None:
+        spares = self._spares()
+        while spares and (
+            sum(segment.nbytes for segment in self._own) + size > self._bytes_max
+            or len(self._own) + len(self._mapped) >= self._segments_max
+        ):
+            self._forsake(spares.pop(0))
         own = sum(segment.nbytes for segment in self._own)
-        while self._spares and own + size + sum(has for _, _, has in self._spares) > self._bytes_max:
-            fd, name, _ = self._spares.pop(0)
-            release_segment(self._folder, fd, name)
         if own + size > self._bytes_max:
             raise SegmentUnavailable(f"{size} bytes more than {own} would exceed shared.bytes_max={self._bytes_max}")
         if len(self._own) + len(self._mapped) >= self._segments_max:
             raise SegmentUnavailable(f"shared.segments_max={self._segments_max} segments are in use")
+
+    def _forsake(self, spare: Segment) -> None:
+        self._kept = [kept for kept in self._kept if kept is not spare]
 
     def _view(self, name: str, offset: int, length: int) -> memoryview:
         segment = self._mapped.get(name)
         if segment is None:
             if len(self._own) + len(self._mapped) >= self._segments_max and is_name(name):
                 return self._copy(name, offset, length)
-            segment = map_segment(self._folder, name, offset + length, self._unmapped)
+            segment = map_segment(self._folder, name, offset + length, self._release)
             self._mapped[name] = segment
         if offset + length > segment.nbytes:
             raise SegmentUnavailable(f"bytes {offset} to {offset + length} of segment {name} of {segment.nbytes}")
@@ -287,11 +263,8 @@ class Pool:
         return memoryview(data).toreadonly()
 
 
-def _release_all(pid: int, folder: str, *files: "collections.deque[_File] | list[_File]") -> None:
-    for held in files:
-        while held:
-            fd, name, _ = held.pop()
-            if os.getpid() == pid:
-                release_segment(folder, fd, name)
-            else:
-                os.close(fd)  # in a forked child: the parent goes on with it
+def _references(kept: list[Segment], at: int) -> int:
+    return sys.getrefcount(kept[at])
+
+
+_UNUSED: Final = _references([Segment(-1, _PAGE)], 0)  # for one that only the list refers to

@@ -37,6 +37,9 @@ class Sink:
     def hold(self, array: Any) -> None:
         self.held.append(array)
 
+    async def slow(self, array: Any) -> None:
+        await asyncio.sleep(1)
+
     def back(self, value: Any) -> Any:
         return value
 
@@ -54,7 +57,7 @@ class Sink:
 
 async def cluster(world: World, n: int = 2, **shared: Any) -> tuple[list[fdn.Node], Sink]:
     sink, app = Sink(), fdn.App()
-    app.service("sink")(sink)
+    app.service("sink", concurrency=1)(sink)
     first = await world.start("n1", app, shared=SharedSettings(**shared))
     others = [await world.start(f"n{index + 2}", shared=SharedSettings(**shared)) for index in range(n - 1)]
     await world.settle()
@@ -111,6 +114,20 @@ async def test_everything_that_carries_attachments_carries_handles():
         assert isinstance(event, fdn.Event)
         assert event.payload.sum() == array.sum()
         assert (await shared(one)).lost == (await shared(two)).lost == 0
+
+
+@virtual
+async def test_handles_count_for_credit():
+    async with World() as world:
+        (_one, two), _ = await cluster(world)
+        arrays = [two.shared_array(1024 * KIB, "uint8") for _ in range(44)]
+        credit = two.settings.data.credit_bytes // (1024 * KIB // 4)
+        casts = [asyncio.ensure_future(two.cast("sink.slow", array)) for array in arrays]
+        await asyncio.sleep(0.2)
+        assert (await shared(two)).passed <= credit + 2
+        await asyncio.sleep(100)
+        assert (await shared(two)).passed == 44
+        await asyncio.gather(*casts)
 
 
 @virtual

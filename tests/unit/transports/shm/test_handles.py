@@ -6,7 +6,7 @@ import pytest
 
 from transports.errors import SegmentUnavailable
 from transports.parcel import EXT_BODY, EXT_BUFFER, Parcel, lay_out, whole
-from transports.shm.handles import HANDLE_BYTES, Handle, Received, as_handles, handle_frames, read_handle
+from transports.shm.handles import HANDLE_BYTES, Handle, Received, as_handles, handle_frames, read_handle, weight
 from transports.shm.pool import Loan, Pool
 from transports.shm.segment import segment_of
 from transports.wire.envelope import Envelope, Kind, MetaKey
@@ -53,6 +53,15 @@ def test_a_segment_is_lent_when_the_handle_leaves(pool):
     assert len(came) == segment.nbytes
     assert pool.returned(came.token, "n2")
     assert handle_frames([b"x"], loan) == [b"x"]
+
+
+def test_both_sides_weigh_a_handle_alike(pool):
+    segment = pool.allocate(MIB)
+    parts, _ = as_handles([b"frame", memoryview(segment), memoryview(segment)[1:4003]])
+    frames = handle_frames(parts, Loan(pool, "n2"))
+    came = [frames[0], *map(read_handle, frames[1:])]
+    assert weight(parts) == weight(came) == MIB // 4 + 1000
+    assert weight([Received(1, NAME, 0, 1 << 40)]) == 4 * MIB
 
 
 def test_a_part_of_a_received_segment_can_be_passed_on(pool, tmp_path):

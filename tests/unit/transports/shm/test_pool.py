@@ -81,25 +81,45 @@ def test_a_segment_that_nobody_uses_is_used_again_under_another_name(one, two):
 
 def test_a_spare_that_its_last_reader_removed_is_not_used(one, two, folder):
     segment = one.allocate(MIB)
-    view = two.receive(segment.name, 0, MIB)
+    name = segment.name
+    view = two.receive(name, 0, MIB)
     del segment
     busy = one.allocate(MIB)  # trying the spare costs its lock for a moment; it is taken again
-    _fd, name, _ = one._spares[0]
     os.unlink(os.path.join(folder, name))  # as a reader does that was the last in just that moment
     del view
     fresh = one.allocate(MIB)
-    assert len({busy.name, fresh.name}) == 2
+    assert len({busy.name, fresh.name, name}) == 3
     assert sorted(os.listdir(folder)) == sorted([busy.name, fresh.name])
+
+
+def test_what_is_lent_or_referred_to_is_no_spare(one):
+    loan = Loan(one, "n2")
+    segment = one.allocate(MIB)
+    inode = os.fstat(segment.shared_fd).st_ino
+    token = loan.lend(segment)
+    view = memoryview(segment)[5:]
+    del segment
+    for _ in range(2):
+        other = one.allocate(MIB)
+        assert os.fstat(other.shared_fd).st_ino != inode
+        del other
+        one.returned(token, "n2")  # the view is left
+    del view
+    assert inode in {os.fstat(each.shared_fd).st_ino for each in (one.allocate(MIB), one.allocate(MIB)) if each}
 
 
 def test_spares_are_bounded(one, folder):
     segments = [one.allocate(MIB) for _ in range(8)]
+    assert one.stats().spare_bytes == 0
     segments.clear()
     assert one.stats().spare_bytes == 4 * MIB
     assert len(os.listdir(folder)) == 4
     large = one.allocate(5 * MIB)
     del large
-    assert one.stats().spare_bytes == 4 * MIB
+    middling = one.allocate(3 * MIB)  # the oldest give way to it
+    del middling
+    assert 3 * MIB <= one.stats().spare_bytes <= 4 * MIB
+    assert sum(os.stat(os.path.join(folder, name)).st_size for name in os.listdir(folder)) <= 4 * MIB
     one.close()
     assert os.listdir(folder) == []
 
