@@ -327,6 +327,10 @@ class Node:
 
     # -- messaging
 
+    @overload
+    def cast(self, target: str, payload: Any = None) -> Awaitable[None]: ...
+
+    @overload
     def cast(
         self,
         target: str,
@@ -338,7 +342,9 @@ class Node:
         priority: int | None = None,
         latest: str | None = None,
         when_full: WhenFull | None = None,
-    ) -> Awaitable[None]:
+    ) -> Awaitable[None]: ...
+
+    def cast(self, target: str, payload: Any = None, **options: Any) -> Awaitable[None]:
         """Await it to send without waiting for an answer. See `fdn.messaging.calls.Caller.cast`.
 
         At most once, unless `delivery` says more. Casts from one task to one node arrive in order, as long as there is
@@ -367,10 +373,26 @@ class Node:
         """
         if get_ident() != self._thread:
             raise self._out_of_place()
+        if options:  # not parameters of their own, whose defaults would cost every message as much as its envelope
+            return self._cast_as(target, payload, **options)
+        return self._cast(target, payload)
+
+    def _cast_as(
+        self,
+        target: str,
+        payload: Any,
+        *,
+        delivery: DeliveryClass | None = None,
+        confirm: bool = False,
+        key: Key | None = None,
+        priority: int | None = None,
+        latest: str | None = None,
+        when_full: WhenFull | None = None,
+    ) -> Awaitable[None]:
         if delivery is not None or confirm:
             return self._cast_surely(target, payload, delivery, confirm, key, priority, latest, when_full)
         if key is None and priority is None and latest is None and when_full is None:
-            return self._cast(target, payload)  # a plain function: one coroutine less on the hot path
+            return self._cast(target, payload)
         return self._cast_with(target, payload, self._options(key, priority, latest, when_full))
 
     @overload
@@ -559,6 +581,10 @@ class Node:
         proxy: T = make_proxy(self, protocol, name, retry, timeout)  # type: ignore[arg-type]
         return proxy
 
+    @overload
+    def publish(self, subject: str, payload: Any = None) -> Awaitable[int]: ...
+
+    @overload
     def publish(
         self,
         subject: str,
@@ -571,7 +597,9 @@ class Node:
         priority: int | None = None,
         latest: str | None = None,
         when_full: WhenFull | None = None,
-    ) -> Awaitable[int]:
+    ) -> Awaitable[int]: ...
+
+    def publish(self, subject: str, payload: Any = None, **options: Any) -> Awaitable[int]:
         """Await it to send to every node that wants the subject: at most once, unless `delivery` says more.
 
         Events from one task to one subscription arrive in order, as long as there is one lane (`events.parallelism`)
@@ -607,6 +635,23 @@ class Node:
         """
         if get_ident() != self._thread:
             raise self._out_of_place()
+        if options:  # not parameters of their own, whose defaults would cost every message as much as its envelope
+            return self._publish_as(subject, payload, **options)
+        return self._publish(subject, payload)
+
+    def _publish_as(
+        self,
+        subject: str,
+        payload: Any,
+        *,
+        delivery: DeliveryClass | None = None,
+        causal: str | None = None,
+        confirm: bool = False,
+        key: Key | None = None,
+        priority: int | None = None,
+        latest: str | None = None,
+        when_full: WhenFull | None = None,
+    ) -> Awaitable[int]:
         if delivery is not None or causal is not None or confirm:
             return self._publish_surely(subject, payload, delivery, causal, confirm, key, priority, latest, when_full)
         if key is None and priority is None and latest is None and when_full is None:

@@ -70,6 +70,10 @@ def _own_doc(cls: type) -> str:
 def _signature(function: Any) -> str:
     try:
         signature = inspect.signature(function)
+        overloads = [inspect.signature(each) for each in typing.get_overloads(function)]
+        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values()):
+            # Its own is for speed; the widest that it stands for is for people.
+            signature = max(overloads, key=lambda each: len(each.parameters), default=signature)
     except (TypeError, ValueError):
         return "()"
     kept = [
