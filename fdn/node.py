@@ -55,7 +55,7 @@ from fdn.messaging.streams import Stream
 from fdn.messaging.subscriptions import Event, Subscription
 from fdn.runtime.binding import advertised, bind_all
 from fdn.runtime.control_bulk import BULK_FEATURE
-from fdn.runtime.control_plane import ControlPlane, ControlPlaneStats
+from fdn.runtime.control_plane import RELAY_FEATURE, ControlPlane, ControlPlaneStats
 from fdn.runtime.data_plane import DATA_FEATURES, DataPlane, DataPlaneStats, Handler, Origin, Ticket
 from fdn.runtime.data_side import LoopSide
 from fdn.runtime.facts import DrainStageEnded, Fact, FactStream
@@ -1026,7 +1026,7 @@ class Node:
                     identity,
                     agreed,
                     object_to=lambda hello: self._control.object_to(hello),
-                    features=(BULK_FEATURE,),
+                    features=(BULK_FEATURE, RELAY_FEATURE) if settings.relay.enabled else (BULK_FEATURE,),
                 ),
                 loop=self._host.loop,
                 rng=random.Random(self._rng.getrandbits(64)),
@@ -1073,6 +1073,8 @@ class Node:
             publish=self._facts.publish,
             limits=limits,
         )
+        self._data.on_reached = lambda node, relays: self._host.post(self._control.on_reached, node, relays)
+        self._data.on_undeliverable = lambda node, relays: self._host.post(self._control.on_undeliverable, node, relays)
         self._closers.append(self._data.close)
         self._data.map_shared = self._sharing.map_shared
         self._data.lender = self._sharing.lender
@@ -1111,6 +1113,7 @@ class Node:
         self._data.handlers[Kind.END] = self._on_item
         self._data.on_stream_credit = self._on_stream_credit
         self._data.on_peer_lost = self._on_peer_lost
+        self._data.on_rerouted = self._on_rerouted
         self._data.on_caller_gone = self._dispatcher.on_caller_gone
         self._data.on_refused = self._caller.on_refused
         self._call = self._caller.call
@@ -1223,6 +1226,10 @@ class Node:
             self._streams.on_credit(origin, envelope)
         else:
             self._dispatcher.on_credit(origin, envelope)
+
+    def _on_rerouted(self, node: str) -> None:
+        self._caller.forget_link(node)
+        self._events.forget_link(node)
 
     def _on_peer_lost(self, node: str, reason: str) -> None:
         self._caller.fail_peer(node, reason)
@@ -1442,6 +1449,9 @@ class Node:
 
     def _on_beat(self) -> None:
         self._host.post(self._control.on_beat)
+        in_use = self._data.in_use()
+        if in_use is not None:
+            self._host.post(self._control.on_in_use, in_use)
 
     # -- the end
 

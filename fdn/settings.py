@@ -25,6 +25,7 @@ __all__ = (
     "FactSettings",
     "LinkSettings",
     "LogSettings",
+    "RelaySettings",
     "Settings",
     "SharedSettings",
     "check_value",
@@ -359,6 +360,46 @@ class DeliverySettings:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class RelaySettings:
+    """`relay`: talking to a member over others, where the direct way is down or much slower."""
+
+    KEY: ClassVar[str] = "relay"
+
+    # Talk over others, and pass on for others. Off, a member that cannot be connected to directly cannot be called.
+    enabled: bool = True
+
+    # Neighbours that are asked for a path at a time, while a direct way is bad. More find better paths, and each costs
+    # two small messages in an interval.
+    candidates: int = _within(3, 1, 64)
+
+    # Nodes that a path may lead over. Higher finds ways through stranger networks, each node of which adds its delay.
+    ttl: int = _within(3, 1, 5)
+
+    # Seconds between two measurements of the way to each member in use. Lower notices sooner, and costs two small
+    # messages each time.
+    interval_s: float = _within(1.0, 0.05, 60.0)
+
+    # A path must be so many times faster than a direct way that is up. Lower relays for smaller gains.
+    factor: float = _within(3.0, 1.0, 1000.0)
+
+    # ... and faster by so many seconds. Lower relays on fast networks too, where it rarely pays.
+    gain_s: float = _within(0.02, 0.0001, 60.0)
+
+    # Seconds for which another way must have been better before it is taken. Higher changes less often, and later.
+    hold_s: float = _within(2.0, 0.1, 600.0)
+
+    # Messages of one origin that may wait here to be passed on to one node. Past it the origin's connection over us
+    # ends, and its calls fail.
+    queue_messages_max: int = _within(1024, 1, 1_000_000)
+
+    # The same in bytes.
+    queue_bytes_max: int = _within(4 * _MIB, 64 * _KIB, 1 * _GIB)
+
+    def __post_init__(self) -> None:
+        _check(self, self.KEY)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class FactSettings:
     """`facts`: the stream of what changed (members, links, leader) that programs may follow."""
 
@@ -467,6 +508,7 @@ class Settings:
     delivery: DeliverySettings = dataclasses.field(default_factory=DeliverySettings)
     blobs: BlobSettings = dataclasses.field(default_factory=BlobSettings)
     shared: SharedSettings = dataclasses.field(default_factory=SharedSettings)
+    relay: RelaySettings = dataclasses.field(default_factory=RelaySettings)
     facts: FactSettings = dataclasses.field(default_factory=FactSettings)
     log: LogSettings = dataclasses.field(default_factory=LogSettings)
 

@@ -42,7 +42,7 @@ Buffer = bytes | memoryview
 _ATTACHMENTS: Final = int(MetaKey.ATTACHMENTS)
 _SHARED: Final = int(MetaKey.SHARED)
 # Others are read by parts of the house that know nothing of parcels.
-_PAYLOAD_KINDS: Final = frozenset({Kind.CALL, Kind.REPLY, Kind.ITEM, Kind.CAST, Kind.EVENT, Kind.CHUNK})
+_PAYLOAD_KINDS: Final = frozenset({Kind.CALL, Kind.REPLY, Kind.ITEM, Kind.CAST, Kind.EVENT, Kind.CHUNK, Kind.RELAY})
 _encoder = msgspec.msgpack.Encoder()
 _plain = msgspec.msgpack.Decoder()
 _one_value = msgspec.msgpack.Decoder(msgspec.Raw)

@@ -39,6 +39,7 @@ _CHANNELS: Final = (
 _LINKS: Final = (
     Column("name", "TO", show=lambda name: name or "?"),
     Column("lane"),
+    Column("via", show=lambda names: ", ".join(names) or "-"),
     *_COUNTERS,
     Column("superseded", wide=True),
     Column("credit_messages", "CREDIT"),

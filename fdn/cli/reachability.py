@@ -21,6 +21,7 @@ _COLUMNS: Final = (
     Column("reaches"),
     Column("of"),
     Column("missing", show=lambda names: ", ".join(names) or "-"),
+    Column("relayed", show=lambda ways: ", ".join(ways) or "-"),
     Column("error", show=lambda error: error or "-"),
     Column("node", "NODE ID", wide=True),
 )
@@ -34,8 +35,8 @@ _COLUMNS: Final = (
 def command(invocation: Invocation) -> int:
     """Ask every living member whom it reaches.
 
-    One member may see what another does not: a row with names in MISSING shows a link that is broken one way. Exit
-    status 9 when somebody does not reach somebody, or does not answer.
+    One member may see what another does not: a row with names in MISSING shows a link that is broken one way. RELAYED
+    tells to whom its messages go over others. Exit status 9 when somebody does not reach somebody, or does not answer.
     """
     with connected(invocation) as client:
         asked = [member for member in members_of(client) if member["status"] in _LIVING]
@@ -56,7 +57,20 @@ def _ask_one(client: Any, member: dict[str, Any], asked: Sequence[dict[str, Any]
             with member_client(client, member) as other:
                 view = members_of(other)
     except Error as error:
-        return {**row, "answers": False, "reaches": None, "missing": [], "error": error.message}
+        return {**row, "answers": False, "reaches": None, "missing": [], "relayed": [], "error": error.message}
     reached = {seen["node"] for seen in view if seen["reachable"]}
     missing = [other["name"] for other in asked if other["node"] not in reached]
-    return {**row, "answers": True, "reaches": len(asked) - len(missing), "missing": missing, "error": ""}
+    names = {seen["node"]: seen["name"] for seen in view}
+    relayed = [
+        f"{seen['name']} over {', '.join(names.get(via, via) for via in seen['via'])}"
+        for seen in view
+        if seen.get("via")
+    ]
+    return {
+        **row,
+        "answers": True,
+        "reaches": len(asked) - len(missing),
+        "missing": missing,
+        "relayed": relayed,
+        "error": "",
+    }

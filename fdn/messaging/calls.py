@@ -447,6 +447,10 @@ class Caller:
             node, Unreachable(f"node {node} was lost in the middle of a stream: {reason}", hint="begin it again")
         )
 
+    def forget_link(self, node: str) -> None:
+        """Messages to `node` take another way from now on; what is in flight is answered all the same."""
+        self._links.pop(node, None)
+
     def stats(self) -> CallerStats:
         return CallerStats(
             calls=self._n_calls,
@@ -643,9 +647,8 @@ class Caller:
             if node == self._node:
                 return node, None
             try:
-                link = self._plane.link(node, Channel.DATA)
                 async with asyncio.timeout_at(deadline_at):
-                    connection = await link.wait_open()
+                    link, connection = await self._open(node)
             except Unreachable as error:
                 failure = failure or error
             except TimeoutError:
@@ -659,6 +662,16 @@ class Caller:
             node = route.next_but(avoided)
         assert failure is not None
         raise failure
+
+    async def _open(self, node: str) -> tuple[Link, Connection]:
+        link = self._plane.link(node, Channel.DATA)
+        try:
+            return link, await link.wait_open()
+        except Unreachable:
+            other = self._plane.link(node, Channel.DATA)
+            if other is link:
+                raise
+            return other, await other.wait_open()  # meanwhile there is another way, over others
 
     @staticmethod
     def _first(route: Route, options: SendOptions) -> str:

@@ -13,6 +13,7 @@ from transports.transport import ConnectionStats, ListenerStats
 __all__ = ("CHANNELS", "channel_report")
 
 CHANNELS: Final = "fdn.node.channels"
+_RELAYED: Final = (Channel.DATA.value, Channel.EVENTS.value)
 # What is summed over a channel's links.
 _OF_LINKS: Final = (
     "messages_sent",
@@ -78,6 +79,7 @@ def _counted(
                     "node": node,
                     "name": members[node].name if node in members else "",
                     "lane": int(lane[0]) if lane else 0,
+                    "via": _relays_to(node, members) if channel in _RELAYED else [],
                     **counts,
                     "credit_messages": None if link.credit_messages == -1 else max(0, link.credit_messages),
                     **_governed(flows.get(key)),
@@ -95,6 +97,12 @@ def _counted(
         **received,
         "links": sorted(open_links, key=lambda link: (link["name"], link["node"], link["lane"])),
     }
+
+
+def _relays_to(node: str, members: Mapping[str, Member]) -> list[str]:
+    """The names of the members over which messages to one go."""
+    via = members[node].via if node in members else ()
+    return [members[relay].name if relay in members else relay for relay in via]
 
 
 def _governed(flow: FlowStats | None) -> dict[str, Any]:

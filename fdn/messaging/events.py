@@ -450,6 +450,11 @@ class Events:
         """What the cluster is told, sorted."""
         return () if self._closed else self._here.interests()
 
+    def forget_link(self, node: str) -> None:
+        """Events to `node` take another way from now on."""
+        self._links.pop(node, None)
+        self._failing.pop(node, None)
+
     def on_view(self, view: View) -> None:
         """The cluster has changed."""
         self._wanted.on_view(view)

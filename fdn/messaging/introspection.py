@@ -57,6 +57,7 @@ def answers(
         "fdn.node.ping": lambda payload: None,
         "fdn.node.info": info,
         "fdn.node.members": lambda payload: list(control.view().members.values()),
+        "fdn.node.ways": lambda payload: control.explain_ways(),
         "fdn.node.services": lambda payload: _services(control.view()),
         "fdn.node.stats": lambda payload: dataclasses.asdict(control.stats()),
         "fdn.node.why": why,

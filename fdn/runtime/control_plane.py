@@ -23,8 +23,8 @@ from fdn.runtime.greeting import Greeter
 from fdn.runtime.sessions import Session, SessionsStats
 from fdn.runtime.stall_watch import StallWatch
 from fdn.runtime.view import Member, NodeRecord, NodeState, View
-from fdn.settings import Settings
-from topologies import overlay, records, swim
+from fdn.settings import RelaySettings, Settings
+from topologies import overlay, records, relay, swim
 from topologies.errors import RemoteProtocolError
 from topologies.full_mesh import FullMesh
 from topologies.healer import Dial, Healer, HealerInput, HealerSettings, SeedAnswered, SeedsAdded
@@ -36,16 +36,17 @@ from transports.transport import ConnectionEvent, ConnectionStats, EventKind, Li
 from transports.wire.envelope import Envelope, Kind
 from transports.wire.handshake import Hello, Identity, Refused, RefusedCode, Role
 
-__all__ = ("ControlPlane", "ControlPlaneStats", "DataPlaneSide")
+__all__ = ("RELAY_FEATURE", "ControlPlane", "ControlPlaneStats", "DataPlaneSide")
 
 _log = logging.getLogger(__name__)
-_SWIM, _RECORDS = "fdn.swim", "fdn.records"
+_SWIM, _RECORDS, _RELAY = "fdn.swim", "fdn.records", "fdn.relay"
 _EVIDENCE = {
     EventKind.CLOSED: swim.EvidenceKind.CLOSED,
     EventKind.REFUSED: swim.EvidenceKind.REFUSED,
     EventKind.UNREACHABLE: swim.EvidenceKind.UNREACHABLE,
     EventKind.FAILED: swim.EvidenceKind.UNREACHABLE,
 }
+RELAY_FEATURE = "relay"  # in HELLO and WELCOME: messages may go over it, and to it over others
 _NAME_TAKEN_PATIENCE_S = 2.0  # the former holder of our name may have died a moment ago
 _encode = msgspec.msgpack.Encoder().encode
 _record_decoder = msgspec.msgpack.Decoder(NodeRecord)
@@ -72,6 +73,7 @@ class ControlPlaneStats:
     swim: swim.SwimStats
     records: records.RecordsStats
     bulk: BulkStats
+    relay: relay.RelayStats | None  # None: off
     sessions: SessionsStats
     listeners: Mapping[str, ListenerStats]
     links: Mapping[str, ConnectionStats]
@@ -124,6 +126,7 @@ class ControlPlane:
         self._mesh = FullMesh()
         self._healer: Healer | None = None
         self._records: records.Records | None = None
+        self._relay: relay.RelayRoutes | None = None
         self._watch = StallWatch(settings.data.beat_interval_s, settings.data.stall_warn_s, settings.data.stall_max_s)
         self._timer: asyncio.TimerHandle | None = None
         self._offers: msgspec.Raw = msgspec.Raw(b"\xc0")
@@ -157,6 +160,8 @@ class ControlPlane:
         node = NodeId(identity.node)
         self._healer = Healer(node, (), Channel.COORDINATION.value, HealerSettings(), self._rng)
         self._records = records.Records(node, identity.incarnation[0], records.RecordsSettings(), self._rng)
+        if self._settings.relay.enabled:
+            self._relay = relay.RelayRoutes(node, _relay_settings(self._settings.relay), self._rng)
         self._view_stale = True
         self._publish_record()
 
@@ -294,6 +299,7 @@ class ControlPlane:
             swim=self._swim.stats(),
             records=self._records.stats(),
             bulk=self.bulk.stats(),
+            relay=None if self._relay is None else self._relay.stats(),
             sessions=self.links.session_stats(),
             listeners=self.links.listener_stats(),
             links=self.links.link_stats(),
@@ -303,6 +309,20 @@ class ControlPlane:
             data_lag_s=max(self._watch.last_lag_s, self._watch.lag_s(self._loop.time())),
             data_lag_worst_s=self._watch.worst_lag_s,
         )
+
+    def explain_ways(self) -> list[dict[str, Any]]:
+        """For each living member which way messages to it take, and why: maps of `node`, `name`, `via`, `why`."""
+        core, names = self._relay, self._names()
+        return [
+            {
+                "node": node,
+                "name": claim.name,
+                "via": [] if core is None else [names(via) for via in core.routes().get(node, ())],
+                "why": "direct: relaying is off" if core is None else core.explain(node),
+            }
+            for node, claim in self._claims.items()
+            if _is_live(claim)
+        ]
 
     def object_to(self, hello: Hello) -> Refused | None:
         """Why a HELLO that is otherwise good is not welcome: our goodbye, or a name that somebody living has."""
@@ -330,6 +350,20 @@ class ControlPlane:
             self._data_side.fact(facts.DataPlaneRecovered(now, self._watch.last_lag_s))
             self._publish_record()
         self._set_timer()
+
+    # -- the data plane tells
+
+    def on_in_use(self, targets: Mapping[str, bool]) -> None:
+        """To whom messages are sent, and whether a direct connection for them can be had."""
+        self._feed_relay(relay.InUse({NodeId(node): connects for node, connects in targets.items()}))
+
+    def on_reached(self, node: str, relays: Sequence[str]) -> None:
+        """A member has reached us over relays."""
+        self._feed_relay(relay.Adopt(NodeId(node), tuple(map(NodeId, relays))))
+
+    def on_undeliverable(self, node: str, relays: Sequence[str]) -> None:
+        """These relays do not pass on to a member."""
+        self._feed_relay(relay.Undeliverable(NodeId(node), tuple(map(NodeId, relays))))
 
     # -- the links tell
 
@@ -365,6 +399,12 @@ class ControlPlane:
     def on_links_changed(self) -> None:
         self._view_stale = True
         self._feed(lambda now: ())
+        if self._relay is not None:
+            speak = (node for node in self._claims if self.links.speaks(node, RELAY_FEATURE))
+            self._feed_relay(relay.LinksUp(frozenset(node for node in speak if self._has_links(node))))
+
+    def _has_links(self, node: str) -> bool:
+        return self.links.is_open(node, Channel.COORDINATION) and self.links.is_open(node, Channel.GOSSIP)
 
     # -- the driver
 
@@ -398,6 +438,8 @@ class ControlPlane:
                 self._on_told(sender)
         elif protocol == _RECORDS:
             self._feed_records(records.RecordReceived(sender, records.decode(body)))
+        elif protocol == _RELAY and self._relay is not None and _is_live(self._claims.get(sender)):
+            self._feed_relay(relay.Received(sender, relay.decode(body)))
         else:
             self._unknown_kinds += 1
 
@@ -427,6 +469,11 @@ class ControlPlane:
         if core is not None:
             self._feed(lambda now: core.handle(message, now))
 
+    def _feed_relay(self, message: relay.RelayInput) -> None:
+        core = self._relay
+        if core is not None:
+            self._feed(lambda now: core.handle(message, now))
+
     def _feed(self, handle: Callable[[float], Sequence[Any]]) -> None:
         """Give a core its input and carry out the effects; inputs that arise meanwhile wait their turn."""
         if self._closed:
@@ -450,7 +497,9 @@ class ControlPlane:
         self._check_settled()
         self._set_timer()
 
-    def _carry_out(self, effect: swim.Effect | overlay.OverlayEffect | Dial | records.RecordsEffect) -> None:
+    def _carry_out(
+        self, effect: swim.Effect | overlay.OverlayEffect | Dial | records.RecordsEffect | relay.RelayEffect
+    ) -> None:
         match effect:
             case swim.Send(peer, message):
                 self._send_core(peer, _SWIM, swim.encode(message))
@@ -465,6 +514,10 @@ class ControlPlane:
                 _log.warning("refuted: %s said we are %s (%s)", heard.by, heard.status, heard.reason)
             case records.RecordChanged():
                 self._view_stale = True
+            case relay.RelaySend(peer, message):
+                self._send_core(peer, _RELAY, relay.encode(message))
+            case relay.RouteChanged():
+                self._on_route_changed(effect)
             case overlay.Connect(peer, endpoints):
                 self.links.connect(peer, endpoints)
             case overlay.Disconnect(peer, _reason):
@@ -488,6 +541,7 @@ class ControlPlane:
             self._told.discard(change.subject)
             self.bulk.on_gone(change.subject)
             self._feed_records(records.PeerGone(change.subject))
+            self._feed_relay(relay.PeerGone(change.subject))
 
     def _send_core(self, peer: NodeId, protocol: str, body: bytes) -> None:
         """Send a message of a core: at once, or in pieces when it is so long that it would hold up others."""
@@ -510,7 +564,7 @@ class ControlPlane:
     def _set_timer(self) -> None:
         if self._closed:
             return
-        cores = (self._swim, self._healer, self._records, self._watch)
+        cores = (self._swim, self._healer, self._records, self._relay, self._watch)
         deadlines = [deadline for core in cores if core is not None and (deadline := core.next_deadline()) is not None]
         if self._timer is not None:
             self._timer.cancel()
@@ -527,7 +581,12 @@ class ControlPlane:
             self._on_stall(now)
         if self._watch.due(now):
             self._data_side.beat()
-        for core, tick in ((self._swim, swim.Tick()), (self._healer, swim.Tick()), (self._records, swim.Tick())):
+        for core, tick in (
+            (self._swim, swim.Tick()),
+            (self._healer, swim.Tick()),
+            (self._records, swim.Tick()),
+            (self._relay, swim.Tick()),
+        ):
             if core is not None:
                 deadline = core.next_deadline()
                 if deadline is not None and deadline <= now:
@@ -535,6 +594,23 @@ class ControlPlane:
         self._set_timer()
 
     # -- records, views and facts
+
+    def _names(self) -> Callable[[str], str]:
+        claims = self._claims
+        return lambda node: claims[NodeId(node)].name if node in claims else node
+
+    def _on_route_changed(self, change: relay.RouteChanged) -> None:
+        self._view_stale = True
+        names = self._names()
+        name, via = names(change.target), tuple(map(names, change.after))
+        _log.info(
+            "messages to %s go %s: %s",
+            name,
+            f"over {', '.join(via)}" if via else "directly",
+            change.why,
+            extra={"member": change.target, "via": via},
+        )
+        self._data_side.fact(facts.RouteChanged(self._loop.time(), change.target, name, via, change.why))
 
     def _publish_record(self) -> None:
         state = NodeState.DRAINING if self._draining else self._watch.state
@@ -559,6 +635,7 @@ class ControlPlane:
         assert self._records is not None
         members: dict[str, Member] = {}
         offers: dict[str, bytes] = {}
+        routes = {} if self._relay is None else self._relay.routes()
         for node, claim in {self._swim.me.subject: self._swim.me, **self._claims}.items():
             record = _decode_record(self._records.get(node))
             me = node == self._identity.node
@@ -578,6 +655,7 @@ class ControlPlane:
                 reason=claim.reason,
                 rtt_us=None if rtt_s is None else rtt_s * 1e6,
                 me=me,
+                via=routes.get(node, ()),
             )
             if _is_live(claim):
                 offers[node] = bytes(record.offers)
@@ -712,6 +790,17 @@ def _claim_of(identity: Identity) -> swim.Claim:
         name=identity.name,
         endpoints=identity.endpoints,
         by=NodeId(identity.node),
+    )
+
+
+def _relay_settings(settings: RelaySettings) -> relay.RelaySettings:
+    return relay.RelaySettings(
+        candidates=settings.candidates,
+        ttl=settings.ttl,
+        interval_s=settings.interval_s,
+        factor=settings.factor,
+        gain_s=settings.gain_s,
+        hold_s=settings.hold_s,
     )
 
 

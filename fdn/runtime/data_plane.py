@@ -16,12 +16,15 @@ import msgspec
 
 from fdn.errors import BadRequest, Error, Overloaded, Unreachable, to_wire
 from fdn.runtime.bulk_intake import BULK, BulkIntake, read_bulk_credit
+from fdn.runtime.data_routes import DataRoutes, Relays
 from fdn.runtime.facts import Fact, HandshakeRefused, LinkDown, LinkUp, PeerOverdrew
 from fdn.runtime.governor import PROBE, FlowStats, Governor
 from fdn.runtime.greeting import Greeter
 from fdn.runtime.lanes import Lanes
 from fdn.runtime.link import Link, LinkState
 from fdn.runtime.outlets import ClientOutlet, LinkOutlet, Outlet, send_to_client
+from fdn.runtime.relayed import RelayedListener
+from fdn.runtime.relaying import Relaying, RelayingStats
 from fdn.runtime.sessions import Session, Sessions, SessionsStats
 from fdn.runtime.view import EMPTY_VIEW, View
 from fdn.settings import Settings
@@ -132,6 +135,7 @@ class DataPlaneStats:
     handler_faults: int  # our own handlers that raised: bugs
     flows: Mapping[str, FlowStats]  # by the keys of `links`: what is made of each
     overdrawn: int  # messages that were sent without the credit that they need
+    relaying: RelayingStats
 
 
 class DataPlane:
@@ -150,6 +154,9 @@ class DataPlane:
         map_shared: Called with the messages of a batch among which there are handles to shared memory; returns those
             that can be handled.
         lender: Called with the node id of a peer on this host; makes what lends it shared memory by one connection.
+        on_rerouted: Called with a node id when links to it that were handed out are not those to use any more.
+        on_reached: Called with (node, relays) when a member has reached us over relays; see `Relaying`.
+        on_undeliverable: Called with (node, relays) when relays do not pass on to a member.
     """
 
     def __init__(
@@ -202,6 +209,24 @@ class DataPlane:
         self.on_stream_credit: Callable[[Origin, Envelope], None] = lambda origin, envelope: None
         self.map_shared: Callable[[Session, list[Envelope]], list[Envelope]] = lambda session, envelopes: envelopes
         self.lender: Callable[[str], Lender | None] = lambda peer: None
+        self.on_rerouted: Callable[[str], None] = lambda node: None
+        self.on_reached: Callable[[str, Relays], None] = lambda node, relays: None
+        self.on_undeliverable: Callable[[str, Relays], None] = lambda node, relays: None
+        self._routes = DataRoutes(loop)
+        self._retired: set[Link] = set()  # open links of a way that was left, until nothing goes over them any more
+        self._trials: dict[str, Link] = {}  # direct attempts, while a member is talked to over others for want of one
+        self.relaying = Relaying(
+            node=greeter.identity.node,
+            plane=self,
+            settings=settings.relay,
+            limits=limits,
+            loop=loop,
+            first_number=rng.getrandbits(63),
+            inbound_max=settings.links.sessions_max,
+            on_reached=self._adopt,
+            on_undeliverable=lambda node, relays: self.on_undeliverable(node, relays),
+        )
+        self.handlers[Kind.RELAY] = self._on_relay
         self._sessions = Sessions(
             greeter,
             settings.links.sessions_max,
@@ -242,6 +267,9 @@ class DataPlane:
                 self._forget(node, f"{member.name} is {member.status}: {member.reason}", listen=member.status == "left")
             elif was is not None and member.endpoints != was.endpoints:
                 self._forget(node, f"{member.name} has moved")
+            if member.via != (() if was is None else was.via):
+                self._routes.confirmed(node)
+                self._reroute(node, member.via)
         for node in former.members.keys() - view.members.keys():
             self._forget(node, "it is forgotten")
 
@@ -275,13 +303,39 @@ class DataPlane:
             lanes = self._lanes_behind(self.link(node, channel))
         return lanes
 
+    def direct_link(self, node: str, channel: Channel) -> Link:
+        """The same as `link`, but never over relays.
+
+        Raises:
+            Unreachable: As `link`; or it is talked to over relays at the time.
+        """
+        if node in self._routes:
+            raise Unreachable(
+                f"there is no direct way to node {node}", hint="`fdn reachability` shows which links are down"
+            )
+        return self.link(node, channel)
+
+    def is_member(self, node: str) -> bool:
+        """Whether a node is alive, or suspected."""
+        member = self._view.members.get(node)
+        return member is not None and member.status in ("alive", "suspect")
+
+    def in_use(self) -> Mapping[str, bool] | None:
+        """To whom messages are sent, for the choice of ways; see `DataRoutes.report`. To be asked now and then."""
+        for node in self._routes.unconfirmed():
+            member = self._view.members.get(node)
+            self._reroute(node, () if member is None else member.via)
+        for node in self._routes.failing():
+            self._try_direct(node)
+        return self._routes.report(self._every_link())
+
     def give_up(self, session: Session, reason: str) -> None:
         """End the session of a client that cannot be reached."""
         self._sessions.give_up(session, reason)
 
     def queued(self) -> int:
         """Messages that wait to leave on any link."""
-        connections = (link.connection for link in self._every_link())
+        connections = (link.connection for link in (*self._every_link(), *self._retired))
         return sum(connection.stats().queued_messages for connection in connections if connection is not None)
 
     def stats(self) -> DataPlaneStats:
@@ -301,6 +355,7 @@ class DataPlane:
             handler_faults=self._handler_faults,
             bulk=self._bulk.stats(),
             overdrawn=self._overdrawn,
+            relaying=self.relaying.stats(),
         )
 
     async def close(self) -> None:
@@ -317,9 +372,12 @@ class DataPlane:
                 session.listener.send(
                     session.source, Envelope(Kind.BYE, body=msgspec.Raw(_encode({"reason": "stopping"})))
                 )
-        for link in list(self._every_link()):
+        for link in (*self._every_link(), *self._retired, *self._trials.values()):
             link.close(goodbye="stopping")
+        self.relaying.close()
         self._links.clear()
+        self._retired.clear()
+        self._trials.clear()
         self._lanes.clear()
         await self._transport.close()
 
@@ -330,6 +388,17 @@ class DataPlane:
             session.answer(Envelope(Kind.CREDIT, body=msgspec.Raw(_encode((session.hello.epoch, *totals)))))
 
     # -- what comes in
+
+    def on_relayed_batch(self, channel: Channel, listener: Listener, batch: Batch) -> None:
+        """A batch came in over relays."""
+        self._on_batch(channel, listener, batch)
+
+    def _on_relay(self, origin: Origin, envelope: Envelope, ticket: Ticket) -> None:
+        assert isinstance(origin, Session)
+        if isinstance(origin.listener, RelayedListener):
+            self._malformed += 1  # relays do not nest
+        else:
+            self.relaying.on_relay(origin, envelope, ticket)
 
     def _on_batch(self, channel: Channel, listener: Listener, batch: Batch) -> None:
         session = self._sessions.of(channel, listener, batch)
@@ -555,8 +624,17 @@ class DataPlane:
     # -- links
 
     def _make_link(self, node: str, channel: Channel, endpoint: str, lane: int = 0) -> Link:
-        link = Link(
-            transport=self._transport,
+        relays = self._routes.of(node)
+        link = self._new_link(
+            node, channel, endpoint, lane, self.relaying.transport(node, relays) if relays else self._transport
+        )
+        if not lane:
+            self._links[node, channel] = link
+        return link
+
+    def _new_link(self, node: str, channel: Channel, endpoint: str, lane: int, transport: Transport) -> Link:
+        return Link(
+            transport=transport,
             channel=channel,
             endpoint=endpoint,
             peer=node,
@@ -568,9 +646,6 @@ class DataPlane:
             rng=self._rng,
             lane=lane,
         )
-        if not lane:
-            self._links[node, channel] = link
-        return link
 
     def _lanes_behind(self, first: Link) -> Lanes:
         def make(lane: int) -> Link:
@@ -587,7 +662,52 @@ class DataPlane:
             yield link
             yield from link.siblings
 
+    def _adopt(self, node: str, relays: Relays) -> None:
+        """A member has reached us over relays: it is answered over them."""
+        if self._routes.adopt(node, relays):
+            self._take_way(node)
+        self.on_reached(node, relays)
+
+    def _reroute(self, node: str, relays: Relays) -> None:
+        if self._routes.set(node, relays):
+            self._take_way(node)
+
+    def _take_way(self, node: str) -> None:
+        """Make no more use of the links that there are. What is under way on open ones goes on."""
+        for channel in DATA_CHANNELS:
+            first = self._links.pop((node, channel), None)
+            self._lanes.pop((node, channel), None)
+            for link in () if first is None else (first, *first.siblings):
+                if link.connection is None:
+                    self._sent_before.pop(link, None)
+                    link.close()
+                else:
+                    self._retired.add(link)
+        if node not in self._routes:
+            trial = self._trials.pop(node, None)
+            if trial is not None:
+                self._links[node, Channel.DATA] = trial
+        self.on_rerouted(node)
+
+    def _try_direct(self, node: str) -> None:
+        """See whether a direct connection can be had again."""
+        link = self._trials.get(node)
+        if link is None:
+            member = self._view.members.get(node)
+            endpoint = "" if member is None else member.endpoints.get(Channel.DATA.value, "")
+            if not endpoint:
+                return
+            link = self._trials[node] = self._new_link(node, Channel.DATA, endpoint, 0, self._transport)
+        link.open()
+
     def _forget(self, node: str, reason: str, listen: bool = False) -> None:
+        self._routes.forget(node)
+        self.relaying.on_gone(node)
+        trial = self._trials.pop(node, None)
+        for link in [link for link in (*self._retired, trial) if link is not None and link.peer == node]:
+            self._retired.discard(link)
+            self._sent_before.pop(link, None)
+            link.close()
         for channel in DATA_CHANNELS:
             first = self._links.pop((node, channel), None)
             self._lanes.pop((node, channel), None)
@@ -613,6 +733,11 @@ class DataPlane:
 
     def _close_idle(self) -> None:
         self._bulk.trim()
+        for link in list(self._retired):
+            if link.connection is None or not (link.users or link.connection.stats().queued_messages):
+                self._retired.discard(link)
+                self._sent_before.pop(link, None)
+                link.close("not needed")
         for link in list(self._every_link()):
             if link.connection is None:
                 # Made to answer somebody who never became a member: those have no end.
@@ -635,6 +760,8 @@ class DataPlane:
             lender = self.lender(link.peer)
             if lender is not None:
                 link.connection.lend_by(lender)
+        if link.channel is Channel.DATA and (self._trials.get(link.peer) is link or link.peer not in self._routes):
+            self._routes.attempted(link.peer, True)
         self._publish(LinkUp(self._loop.time(), link.peer, link.channel.value, link.endpoint))
 
     def on_link_refused(self, link: Link, refused: Refused) -> None:
@@ -645,7 +772,16 @@ class DataPlane:
         lanes = self._lanes.get((link.peer, link.channel))
         if lanes is not None:
             lanes.on_lost(link.lane)
+        if self._trials.get(link.peer) is link:
+            return  # it was a trial
         self._publish(LinkDown(self._loop.time(), link.peer, link.channel.value, link.endpoint, reason, dropped))
+        if link in self._retired:
+            self._retired.discard(link)
+            return  # what was under way on it ends with its streams, or at its deadline
+        if link.peer not in self._routes:
+            if link.channel is Channel.DATA and not was_open:
+                self._routes.attempted(link.peer, False)
+            self.relaying.on_hop_lost(link.peer, link.channel)
         # Calls and their answers travel on `data`.
         if link.channel is Channel.DATA and (was_open or event.kind is EventKind.REFUSED):
             self.on_peer_lost(link.peer, f"the {link.channel} link to it was lost ({reason})")

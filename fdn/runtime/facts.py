@@ -26,6 +26,7 @@ __all__ = (
     "MemberSuspect",
     "NameClash",
     "PeerOverdrew",
+    "RouteChanged",
     "SettingsDiffer",
 )
 
@@ -136,6 +137,15 @@ class NameClash(Fact, frozen=True, tag=True):
 
     name: str
     nodes: tuple[str, str]
+
+
+class RouteChanged(Fact, frozen=True, tag=True):
+    """Messages to a member take another way: over these relays (names, in order), or directly if there are none."""
+
+    node: str
+    name: str
+    via: tuple[str, ...]
+    reason: str
 
 
 class DataPlaneLagging(Fact, frozen=True, tag=True):

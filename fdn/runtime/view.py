@@ -51,6 +51,7 @@ class Member(msgspec.Struct, frozen=True):
         reason: Why the status is what it is.
         rtt_us: Smoothed probe round trip in microseconds, or None.
         me: Whether this is the node that answers.
+        via: Node ids of the relays that messages to it go over, in order; empty: directly.
     """
 
     node: str
@@ -65,6 +66,7 @@ class Member(msgspec.Struct, frozen=True):
     reason: str = ""
     rtt_us: float | None = None
     me: bool = False
+    via: tuple[str, ...] = ()
 
 
 class View(msgspec.Struct, frozen=True):

@@ -34,6 +34,7 @@ class Kind(enum.IntEnum):
     CREDIT = 16
     CHUNK = 17
     CORE = 18
+    RELAY = 19
 
 
 class MetaKey(enum.IntEnum):
@@ -59,6 +60,7 @@ class MetaKey(enum.IntEnum):
     WINDOW = 18
     REQUEST_STREAM = 19
     DELIVERY = 20
+    PATH = 21
     SHARED = 22
 
 

@@ -21,7 +21,16 @@ RECEIVED = {"messages_received": 5, "bytes_received": 100, "malformed": 0, "refu
 
 def channel(name: str, **changes: Any) -> dict[str, Any]:
     flow = {"credit_messages": 5, "window_messages": 2, "rtt_us": 1500, "explain": ["window: 2 of 8", "batch: small"]}
-    links = [{"node": "n2-id", "name": "n2", "lane": 3, **COUNTERS, **({} if name == "coordination" else flow)}]
+    links = [
+        {
+            "node": "n2-id",
+            "name": "n2",
+            "lane": 3,
+            "via": ["n4"],
+            **COUNTERS,
+            **({} if name == "coordination" else flow),
+        }
+    ]
     return {
         "channel": name,
         "endpoint": f"tcp://h:{name}",
@@ -67,8 +76,8 @@ def test_the_links_of_one_channel(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["channel", "stat", "data"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines == [
-        ["TO", "LANE", "SENT", "SENT", "BYTES", "QUEUED", "STALLS", "DROPPED", "CREDIT", "WINDOW", "RTT"],
-        ["n2", "3", "3", "2KiB", "1", "0", "0", "5", "2", "1.5ms"],
+        ["TO", "LANE", "VIA", "SENT", "SENT", "BYTES", "QUEUED", "STALLS", "DROPPED", "CREDIT", "WINDOW", "RTT"],
+        ["n2", "3", "n4", "3", "2KiB", "1", "0", "0", "5", "2", "1.5ms"],
     ]
     assert run(["channel", "stat", "events", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == []

@@ -72,3 +72,12 @@ def test_lanes_are_links_of_their_own_with_what_is_made_of_them():
         True,
         list(why),
     )
+
+
+def test_relays_to_a_peer_are_named_where_messages_go_over_them():
+    members = MEMBERS | {"c-id": Member("c-id", "c", "alive", (1, 0), {}, {}, via=("b-id", "gone-id"))}
+    data: Any = Stats({"data": listener()}, {"b-id data": link(), "c-id data": link()})
+    control: Any = Stats({"gossip": listener()}, {"c-id gossip": link()})
+    rows = {row["channel"]: row for row in channel_report(control, data, {}, members)}
+    assert [row["via"] for row in rows["data"]["links"]] == [[], ["b", "gone-id"]]
+    assert [row["via"] for row in rows["gossip"]["links"]] == [[]]

@@ -7,9 +7,9 @@ def test_numbers_are_those_of_the_specification():
     names = (
         "HELLO WELCOME REFUSED BYE CALL REPLY ERROR ITEM END CANCEL CAST SUBSCRIBE UNSUBSCRIBE EVENT ACK CREDIT CHUNK"
     )
-    assert [kind.name for kind in Kind] == [*names.split(), "CORE"]
-    assert [int(kind) for kind in Kind] == list(range(1, 19))
-    assert [int(key) for key in MetaKey] == [*range(1, 21), 22]
+    assert [kind.name for kind in Kind] == [*names.split(), "CORE", "RELAY"]
+    assert [int(kind) for kind in Kind] == list(range(1, 20))
+    assert [int(key) for key in MetaKey] == list(range(1, 23))
 
 
 def test_an_envelope_is_an_array_of_six():
