@@ -5,6 +5,7 @@ from typing import Any, Final, NamedTuple
 
 import msgpack
 
+from fdn.client.parts import array_of, on_ext, put_back
 from fdn.errors import BadRequest
 
 __all__ = ("Kind", "Meta", "Received", "batch", "decode", "encode", "envelope", "headers_of", "pair_of", "wishes_of")
@@ -43,6 +44,7 @@ class Meta:
 
     PARTITION_KEY: Final = 2
     PRIORITY: Final = 3
+    ATTACHMENTS: Final = 6
     ORIGIN: Final = 7
     SEQUENCE: Final = 10
     HEADERS: Final = 11
@@ -103,19 +105,20 @@ def batch(envelopes: Sequence[bytes]) -> bytes:
     return b"".join((_VERSION_OCTET, header, *envelopes))
 
 
-def decode(frame: bytes) -> list[Received]:
-    """The envelopes of a frame that can be read. Never raises."""
+def decode(frame: bytes, attachments: Sequence[bytes] = ()) -> list[Received]:
+    """The envelopes of a frame that can be read, with their attachments. Never raises."""
     if frame[:1] != _VERSION_OCTET:
         return []
     try:
-        found = msgpack.unpackb(memoryview(frame)[1:], strict_map_key=False, timestamp=3)
+        found = msgpack.unpackb(memoryview(frame)[1:], strict_map_key=False, timestamp=3, ext_hook=on_ext)
         if not isinstance(found, list):
             return []
         has_items = any(isinstance(each, list) and each and each[0] == Kind.ITEM for each in found)
         sizes = _body_sizes(frame) if has_items else (0,) * len(found)
     except (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException):
         return []
-    return [received for each, size in zip(found, sizes, strict=True) if (received := _received(each, size))]
+    received = [one for each, size in zip(found, sizes, strict=True) if (one := _received(each, size))]
+    return received if not attachments else [one for each in received if (one := _whole(each, attachments))]
 
 
 def pair_of(value: Any) -> tuple[int, int] | None:
@@ -173,6 +176,17 @@ def _received(fields: Any, size: int) -> Received | None:
     )
 
 
+def _whole(received: Received, attachments: Sequence[bytes]) -> Received | None:
+    """An envelope with what came beside it; None if it names what did not come."""
+    if Meta.ATTACHMENTS not in received.meta:
+        return received
+    try:
+        body, size = put_back(received.body, received.meta[Meta.ATTACHMENTS], attachments)
+    except (ValueError, TypeError, OverflowError, RecursionError, ImportError, msgpack.UnpackException):
+        return None
+    return received._replace(body=body, size=received.size + size if received.size else 0)
+
+
 def _body_sizes(frame: bytes) -> list[int]:
     """Octets of each envelope's body. A window counts them as they were sent, so packing again would not do."""
     unpacker = msgpack.Unpacker(None, max_buffer_size=len(frame))
@@ -193,6 +207,9 @@ def _body_sizes(frame: bytes) -> list[int]:
 
 def _plain(value: Any) -> Any:
     """What msgpack does not know and others send as a map: dataclasses, and msgspec's Structs without importing it."""
+    from_numpy = array_of(value)
+    if from_numpy is not None:
+        return from_numpy
     names = getattr(value, "__dataclass_fields__", None) or getattr(value, "__struct_fields__", None)
     if names is None or isinstance(value, type):
         raise TypeError(f"no MessagePack type for {type(value).__name__}")

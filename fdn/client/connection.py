@@ -16,12 +16,13 @@ awaited get a moment.
 """
 
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from fdn.client.addresses import Addresses
 from fdn.client.codec import Kind, Received, batch, decode, encode, envelope, pair_of
 from fdn.client.outbox import Credit, Outbox
+from fdn.client.parts import FEATURE
 from fdn.client.signals import Signal
 from fdn.errors import ConfigError, Error, Unreachable, VersionMismatch
 
@@ -240,10 +241,10 @@ class Connection:
 
     # -- what the sockets tell
 
-    def on_frame(self, channel: str, frame: bytes, now: float) -> None:
+    def on_frame(self, channel: str, frame: bytes, now: float, attachments: Sequence[bytes] = ()) -> None:
         """A message came in."""
         link = self.links[channel]
-        for received in decode(frame):
+        for received in decode(frame, attachments):
             if not link.dialled:
                 return  # an earlier envelope has ended it
             if not link.ready:
@@ -335,6 +336,7 @@ class Connection:
             "channel": link.name,
             "epoch": self._epoch,
             "role": "client",
+            "features": [FEATURE],
         }
         frame = batch([envelope(Kind.HELLO, "", 0, 0, None, encode(hello))])
         link.begin(endpoint, self._epoch, frame, now + seconds)

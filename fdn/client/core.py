@@ -130,9 +130,9 @@ class Core(Owner):
         self._effects.clear()
         return effects
 
-    def on_frame(self, channel: str, frame: bytes, now: float) -> None:
+    def on_frame(self, channel: str, frame: bytes, now: float, attachments: Sequence[bytes] = ()) -> None:
         """A message came in."""
-        self.connection.on_frame(channel, frame, now)
+        self.connection.on_frame(channel, frame, now, attachments)
 
     def tick(self, now: float) -> None:
         """Time has passed."""

@@ -135,7 +135,7 @@ class Wires:
                 while budget > 0:
                     frames = socket.recv_multipart(zmq.NOBLOCK)
                     budget -= 1
-                    core.on_frame(link.name, frames[0], now)
+                    core.on_frame(link.name, frames[0], now, frames[1:])
                     if core.has_effects:
                         self._obey()
                         if socket.closed:
@@ -169,7 +169,8 @@ class Wires:
         """All that has come on a socket: it is read before its end is believed."""
         try:
             while not wire.socket.closed:
-                self._core.on_frame(link.name, wire.socket.recv_multipart(zmq.NOBLOCK)[0], now)
+                frame, *attachments = wire.socket.recv_multipart(zmq.NOBLOCK)
+                self._core.on_frame(link.name, frame, now, attachments)
                 self._obey()
         except zmq.Again:
             pass  # that was all

@@ -111,9 +111,10 @@ def hello(
     epoch: int = 1,
     says: str = "",
     lane: int = 0,
+    features: tuple[str, ...] = (),
 ) -> Envelope:
     """A HELLO; `says` is the channel that it names, when that is another one."""
-    said = Hello(versions, cluster, identity, says or channel.value, epoch, role, lane=lane)
+    said = Hello(versions, cluster, identity, says or channel.value, epoch, role, lane=lane, features=features)
     return Envelope(Kind.HELLO, body=body(said))
 
 

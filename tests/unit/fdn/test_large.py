@@ -48,6 +48,9 @@ def store() -> tuple[fdn.App, list[Any]]:
         def huge(self) -> bytes:
             return HUGE
 
+        def too_large(self) -> bytes:
+            return bytes(17 << 20)
+
         async def stream(self) -> AsyncIterator[bytes]:
             while True:
                 yield HUGE
@@ -302,3 +305,21 @@ async def test_a_small_message_may_overtake_a_large_one_unless_they_have_the_sam
         await asyncio.sleep(1)
         assert order.index(2) < order.index(1)
         assert [number for number in order if number in (3, 4, 5)] == [3, 4, 5]
+
+
+@virtual
+async def test_a_client_with_the_feature_is_sent_large_parts_beside_the_message():
+    async with World() as world:
+        app, _ = store()
+        node = await world.start("n1", app)
+        client = Mallory(world)
+        dialled = await client.dial(node, role=Role.CLIENT, identity=Identity("c-1"), features=("attachments",))
+        dialled.connection.agree(("attachments",))
+        dialled.connection.send_exempt(Envelope(Kind.CALL, "store.echo", 1, 0, None, BIG))
+        answers = await dialled.inbox.count(2)
+        assert (answers[-1].kind, type(answers[-1].body)) == (Kind.REPLY, Parcel)
+        assert [bytes(part) for part in answers[-1].body.attachments] == [BIG]
+        dialled.connection.send_exempt(Envelope(Kind.CALL, "make.too_large", 2, 0, None, None))
+        answers = await dialled.inbox.count(3)
+        assert (answers[-1].kind, answers[-1].id) == (Kind.ERROR, 2)
+        assert b"at once" in bytes(answers[-1].body)

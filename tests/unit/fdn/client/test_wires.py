@@ -3,7 +3,7 @@
 import random
 import select
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
@@ -143,9 +143,9 @@ def test_a_flood_leaves_a_turn_to_others(hand: Hand, node: FakeNode):
     heard: list[int] = []
     on_frame = hand.core.on_frame
 
-    def counting(channel: str, frame: bytes, now: float) -> None:
+    def counting(channel: str, frame: bytes, now: float, attachments: Sequence[bytes] = ()) -> None:
         heard.append(1)
-        on_frame(channel, frame, now)
+        on_frame(channel, frame, now, attachments)
 
     hand.core.on_frame = counting  # type: ignore[method-assign]
     hand.call(None)
