@@ -219,7 +219,15 @@ class Dispatcher:
         elif method.has_streams:
             self._report_failed_cast(envelope.to, BadRequest("it has streams, and so needs a call"))
         else:
-            self._enqueue(method, origin, envelope, ticket)
+            assert method.workers is not None
+            # A cast without a deadline may take its time: nobody waits for it.
+            deadline_at = self._now() + envelope.deadline_ms / 1000 if envelope.deadline_ms else 0.0
+            job = _Job(method, origin, envelope, ticket, deadline_at)
+            if method.workers.put(job):
+                ticket.held += 1
+                self._unfinished += 1
+            else:
+                self._refuse(job)
 
     def take(self, origin: Origin, envelope: Envelope, ticket: Ticket) -> Outcome:
         """Hand over a cast that came in and wants an ACK."""

@@ -219,7 +219,12 @@ class Workers:
                     if series.waited:
                         return result
                     end(job, result, None, False)
-                if not _same(before, snapshot()):
+                # If no variable was set meanwhile, this is a comparison of two pointers.
+                try:
+                    unchanged = before == snapshot()
+                except Exception:  # values need not be comparable: one was set, at any rate
+                    break
+                if not unchanged:
                     break
             if scope() is not None:
                 scope_var.set(None)
@@ -276,14 +281,6 @@ class _Series:
         self.job: Any = None
         self.left = left
         self.waited = False
-
-
-def _same(before: contextvars.Context, after: contextvars.Context) -> bool:
-    """Whether no variable was set meanwhile, or all are as before. If none was, this costs one comparison in C."""
-    try:
-        return before == after
-    except Exception:  # values need not be comparable: it was set, at any rate
-        return False
 
 
 class _Waiting:
