@@ -237,6 +237,8 @@ class RelayRoutes:
             if node not in targets:
                 target.used, target.connects, target.ttl = False, True, 0
         for node, connects in targets.items():
+            if node not in self._targets and len(self._targets) >= self._settings.targets_max:
+                self._make_room()
             known = self._want(node, now)
             if known is None:
                 continue
@@ -355,6 +357,13 @@ class RelayRoutes:
                 self._tick_at = now
             target = self._targets[node] = _Target()
         return target
+
+    def _make_room(self) -> None:
+        """What others ask for must not keep us from measuring whom we talk to."""
+        for node, target in self._targets.items():
+            if not target.used:
+                self._drop(node, target)
+                return
 
     def _drop(self, node: NodeId, target: _Target) -> None:
         del self._targets[node]

@@ -46,3 +46,14 @@ def test_a_slow_way_is_left_and_taken_again(cluster: ProcessCluster):
             assert client.call("who@n3") == "n3"
     cluster.heal()
     eventually("n1 sends to n3 directly", lambda: way(n1, n3) == [], 30.0)
+
+
+def test_a_way_that_is_cut_in_one_direction_is_gone_round_in_both(cluster: ProcessCluster):
+    n1, n2, n3 = cluster.start(3, app=APP, faults=True)
+    cluster._faults().change("n1", "n3", cut=True)  # what n3 sends still arrives
+    eventually("n1 sends to n3 over n2", lambda: way(n1, n3) == [n2.id], 30.0)
+    eventually("n3 sends to n1 over n2", lambda: way(n3, n1) == [n2.id], 30.0)
+    with n1.client() as client, n3.client() as other:
+        for _ in range(10):
+            assert client.call("who@n3") == "n3"
+            assert other.call("who@n1") == "n1"

@@ -1,6 +1,7 @@
 """Clusters whose network is cut between two members that are both alive: they go on talking over others."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -180,3 +181,71 @@ async def test_an_idle_cluster_measures_nothing():
         stats = (await n1.stats()).control.relay
         assert stats is not None
         assert (stats.in_use, stats.changes) == (0, 0)
+
+
+@virtual
+async def test_a_data_connection_that_cannot_be_had_is_gone_round_and_tried_on():
+    """All is well between the control planes: only messages do not get through, as behind a firewall."""
+    async with World() as world:
+        n1, n2, n3 = await world.cluster(3, app)
+        data = n1.endpoints["data"], n3.endpoints["data"]
+        world.network.cut(*data)
+        with pytest.raises(fdn.Error):
+            await n1.call("who.name@n3", timeout=30.0)
+        await until(lambda: via(n1, n3) == (n2.id,))
+        assert await n1.call("who.name@n3") == "n3"
+        assert await n3.call("who.name@n1") == "n1"
+        (row,) = [row for row in await n1.ask("n1", "fdn.node.ways") if row["name"] == "n3"]
+        assert "it cannot be connected to directly" in row["why"]
+        world.network.heal(*data)
+        await until(lambda: not via(n1, n3) and not via(n3, n1))
+        relayed = (await n2.stats()).data.relaying.relayed
+        await talk(n1, n3)
+        assert (await n2.stats()).data.relaying.relayed == relayed
+
+
+@virtual
+async def test_a_call_that_waits_for_the_direct_way_goes_on_over_another():
+    async with World() as world:
+        n1, n2, n3 = await world.cluster(3, app)
+        await cut_between(world, n1, n3)
+        await asyncio.sleep(200.0)  # nobody talks: no route, and no link
+        assert via(n1, n3) == ()
+        waiting = [asyncio.ensure_future(n1.call("who.name@n3", timeout=20.0)) for _ in range(5)]
+        assert await asyncio.gather(*waiting) == ["n3"] * 5
+        assert via(n1, n3) == (n2.id,)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@virtual
+async def test_calls_are_answered_once_or_fail_while_ways_come_and_go(seed: int):
+    """Each call has one answer, of the node that was asked, whatever way it took; and after all is healed they are
+    direct.
+    """
+    rng = random.Random(seed)
+    async with World(seed=seed) as world:
+        nodes = await world.cluster(4, app)
+        answered = failed = 0
+        for _ in range(15):
+            one, other = rng.sample(nodes, 2)
+            if rng.random() < 0.5:
+                world.cut(one, other)
+            else:
+                world.heal(one, other)
+            for _ in range(4):
+                caller, callee = rng.sample(nodes, 2)
+                try:
+                    assert await caller.call(f"who.name@{callee.name}", timeout=2.0) == callee.name
+                    answered += 1
+                except fdn.Error:
+                    failed += 1
+        assert answered
+        assert failed  # else nothing was cut that mattered
+        world.heal()
+        await world.settle()
+        await until(lambda: not any(member.via for node in nodes for member in node.members()))
+        for caller in nodes:
+            for callee in nodes:
+                await talk(caller, callee)
+        stats = [(await node.stats()).data for node in nodes]
+        assert all(each.relaying.malformed == each.handler_faults == 0 for each in stats)

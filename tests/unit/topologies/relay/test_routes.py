@@ -363,6 +363,17 @@ def test_there_is_a_bound_on_how_many_are_measured():
     assert answers(node.feed(Received(B, Ask(9, E, 2)))) == [Path(9, E, False)]
 
 
+def test_what_others_ask_for_makes_room_for_whom_we_talk_to():
+    node = Node(targets_max=2)
+    node.feed(LinksUp(frozenset((B, C, D))))
+    node.feed(Received(B, Ask(1, C, 1)))
+    node.feed(Received(B, Ask(2, D, 1)))
+    node.feed(InUse({E: True}))
+    assert node.core.stats().in_use == 2
+    assert node.core.explain(E) == "direct: nothing speaks against it (direct down)"
+    assert node.core.explain(C) == "direct: not in use"
+
+
 # -- whole clusters
 
 
