@@ -336,17 +336,17 @@ class DeliverySettings:
 
     # Messages of one origin that are remembered for `effectively_once`. Higher recognises a message that comes again
     # after a longer time; each costs some 100 bytes.
-    dedup_window: int = _within(16384, 1, 10_000_000)
+    dedup_window: int = _within(8192, 1, 10_000_000)
 
-    # Origins (nodes, and clients that publish so) that are remembered for it.
-    dedup_origins_max: int = _within(1024, 1, 1_000_000)
+    # Origins (nodes, and clients that publish so) that are remembered for it. Multiply for the worst case.
+    dedup_origins_max: int = _within(256, 1, 1_000_000)
 
     # Labels of `causal=` whose past is remembered.
     causal_labels_max: int = _within(1024, 1, 1_000_000)
 
     # What one message may name as its past. Higher keeps the order among more nodes; it travels with every message
     # that has the label, some 60 bytes each.
-    causal_past_max: int = _within(256, 1, 1024)
+    causal_past_max: int = _within(128, 1, 256)
 
     def __post_init__(self) -> None:
         _check(self, self.KEY)

@@ -164,6 +164,7 @@ class Courier:
             streams_max=bounds.streams_max,
             dedup=DedupWindow(bounds.dedup_window, bounds.dedup_origins_max),
         )
+        self._past_max = bounds.causal_past_max
         self._past = CausalPast(node, bounds.causal_labels_max, bounds.causal_past_max)
         self._living: frozenset[str] = frozenset()
         self._sequence = rng.getrandbits(_SEQUENCE_BITS)
@@ -219,12 +220,15 @@ class Courier:
         if self._sends >= self._sends_per_pass_max:
             self._sends = 0
             await loop_pass()
-        if (plain_here or groups_here) and (message.identity is None or self._receiver.accept_here(message.identity)):
+        members = len(copies) + plain_here + len(groups_here)
+        plain_here = plain_here and self._is_new_here(message, "")
+        groups_here = [group for group in groups_here if self._is_new_here(message, group.name)]
+        if plain_here or groups_here:
             event = Envelope(Kind.EVENT, subject, 0, 0, message.meta or None, message.body)
             await self._events.send_here(event, plain_here, groups_here, message.deadline_at)
         if asked.confirm:
             await self._confirmed(message, ends_at)
-        return len(copies) + plain_here + len(groups_here)
+        return members
 
     async def cast(self, target: str, payload: Any, asked: Promise) -> None:
         """Take over a cast for one of the nodes that offer `target`; see `fdn.Node.cast`.
@@ -378,7 +382,7 @@ class Courier:
         if asked.key:
             meta[int(MetaKey.PARTITION_KEY)] = asked.key
         if identity is not None:
-            meta[int(MetaKey.ORIGIN)], meta[int(MetaKey.SEQUENCE)] = identity
+            meta[int(MetaKey.ORIGIN)], meta[int(MetaKey.SEQUENCE)], _ = identity
         if asked.priority:
             meta[int(MetaKey.PRIORITY)] = asked.priority
         message = Message(
@@ -403,7 +407,7 @@ class Courier:
                 Dependency(self._node, each.way[0], self._sender.stream_of(each.way), each.number)
                 for each in consignments
             ]
-            message.meta[int(MetaKey.CAUSAL)] = pack_causal(label, (*before, *own))
+            message.meta[int(MetaKey.CAUSAL)] = pack_causal(label, (*before, *own)[-self._past_max :])
             self._past.on_sent(label, own)
         for way in dict.fromkeys(way for way, _ in copies):
             self._pump(way)
@@ -526,7 +530,8 @@ class Courier:
         try:
             while self._sender.has_due(way, self._loop.time()):
                 try:
-                    connection = await self._plane.link(way[0], _CHANNELS[way[1]]).wait_open()
+                    link = self._plane.link(way[0], _CHANNELS[way[1]])
+                    connection = await link.wait_open()
                     await connection.wait_room()
                 except Unreachable:
                     failures += 1  # its own pauses apply, too; this one is for those that have none
@@ -534,9 +539,8 @@ class Courier:
                     continue
                 failures = 0
                 self._pump(way)
-                if connection.full or not self._sender.has_due(way, self._loop.time()):
-                    continue
-                return  # no credit: the timer sees to it
+                if link.connection is connection and not connection.full:
+                    return  # what is left has no credit: the timer sees to it
         finally:
             del self._carriers[way]
             if not self._closed:
@@ -658,13 +662,17 @@ class Courier:
         start = message.size + len(consignment.tried) + consignment.number  # not always the same one
         return [*fresh[start % len(fresh) :], *fresh[: start % len(fresh)], *again] if fresh else again
 
+    def _is_new_here(self, message: Message, group: str) -> bool:
+        """Whether this node has not accepted it before. From now on it has."""
+        return message.identity is None or self._receiver.accept_here(message.identity._replace(group=group))
+
     def _take_here(self, consignment: Consignment) -> Outcome:
         """A copy whose node is gone was for a group that has a member here."""
         message = consignment.message
         meta = {**message.meta, int(MetaKey.ATTEMPT): consignment.sends} if consignment.sends else message.meta
         if message.kind == Kind.CAST:
             return self._take_cast(message, meta)
-        if message.identity is not None and not self._receiver.accept_here(message.identity):
+        if not self._is_new_here(message, consignment.group):
             return Outcome.ACCEPTED
         event = Envelope(Kind.EVENT, message.to, 0, 0, meta or None, message.body)
         taken = self._events.take_here(event, consignment.group, _Kept(), message.deadline_at)
@@ -723,6 +731,7 @@ class Courier:
                 self._past.on_delivered(item.label, arrival.past)
             if item.holds:
                 item.ticket.release()
+                self._answers[arrival.peer, arrival.stream] = item.origin
             queue.extend(self._receiver.on_outcome(arrival, outcome, self._loop.time()))
         for dropped in self._receiver.take_dropped():
             if dropped.holds:

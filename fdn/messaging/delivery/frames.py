@@ -50,10 +50,12 @@ class MessageId(NamedTuple):
     Attributes:
         origin: Who published it first: a node id, or a client's.
         sequence: Its number there.
+        group: The queue group that this copy is for: one node may get a copy for its own sake, and one for a group.
     """
 
     origin: str
     sequence: int
+    group: str = ""
 
 
 class Dependency(NamedTuple):
@@ -99,9 +101,12 @@ def read_tag(meta: Mapping[int, Any]) -> Tag | None:
 
 
 def read_message_id(meta: Mapping[int, Any]) -> MessageId | None:
-    """Origin and sequence, if both are there and what they should be."""
+    """Origin, sequence and group, if the first two are there and what they should be."""
     match meta.get(MetaKey.ORIGIN), meta.get(MetaKey.SEQUENCE):
         case str(origin), int(sequence) if len(origin) <= _NODE_CHARACTERS_MAX and 0 < sequence <= _NUMBER_MAX:
+            match meta.get(MetaKey.GROUPS):
+                case [str(group)]:
+                    return MessageId(origin, sequence, group)
             return MessageId(origin, sequence)
     return None
 

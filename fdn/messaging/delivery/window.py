@@ -76,11 +76,11 @@ class DedupWindow:
     def __init__(self, messages_max: int, origins_max: int) -> None:
         self._messages_max = messages_max
         self._origins_max = origins_max
-        self._seen: collections.OrderedDict[str, collections.OrderedDict[int, None]] = collections.OrderedDict()
+        self._seen: collections.OrderedDict[str, collections.OrderedDict[MessageId, None]] = collections.OrderedDict()
 
     def has(self, message: MessageId) -> bool:
         """Whether it was accepted here, as far as is remembered."""
-        return message.sequence in self._seen.get(message.origin, ())
+        return message in self._seen.get(message.origin, ())
 
     def add(self, message: MessageId) -> None:
         """It is accepted."""
@@ -88,7 +88,7 @@ class DedupWindow:
         self._seen.move_to_end(message.origin)
         if len(self._seen) > self._origins_max:
             self._seen.popitem(last=False)
-        seen[message.sequence] = None
+        seen[message] = None
         if len(seen) > self._messages_max:
             seen.popitem(last=False)
 

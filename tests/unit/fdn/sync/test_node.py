@@ -142,6 +142,18 @@ def test_events(nodes: Nodes):
     assert list(subscription) == []
 
 
+def test_what_is_acknowledged(nodes: Nodes):
+    first, second = nodes
+    with second.subscribe("sure.*", payload=int) as subscription:
+        assert first.publish("sure.a", 1, delivery="effectively_once", key="k", confirm=True) == 1
+        assert first.publish("sure.a", 2, causal="label", confirm=True) == 1
+        assert first.flush() == 0
+        found = [subscription.next(20.0) for _ in range(2)]
+        assert [event.payload for event in found if isinstance(event, fdn.Event)] == [1, 2]
+        with pytest.raises(fdn.BadRequest, match="delivery='never'"):
+            first.cast("math.add", [1, 2], delivery="never")  # type: ignore[arg-type]  # the point of the test
+
+
 def test_a_handler_of_events_may_block(nodes: Nodes, caplog: pytest.LogCaptureFixture):
     first, second = nodes
     heard: list[Any] = []

@@ -1,6 +1,7 @@
 """Acknowledged delivery between whole nodes on the in-memory twin."""
 
 import asyncio
+import random
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from fdn.settings import DeliverySettings
 from tests.unit.fdn.harness import Mallory, World, body, until, virtual
 from transports.channel import Channel
 from transports.memory import MemoryConnection
+from transports.transport import EventKind
 from transports.wire.batch import decode_batch
 from transports.wire.envelope import Envelope, Kind, MetaKey
 
@@ -469,6 +471,55 @@ async def test_a_cause_that_does_not_come_is_not_waited_for_for_ever():
         await second.publish("cart", "answer", causal="cart")
         assert await payloads(heard, 2) == ["hello", "answer"]
         assert (await stats(third)).receiver.overdue == 1
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_whole_nodes_on_a_line_that_spoils_everything(seed: int, monkeypatch: pytest.MonkeyPatch):
+    """Loss, duplication, and connections that end, by chance: once each, in the order of their keys; casts as well."""
+    rng = random.Random(seed)
+    pass_on = MemoryConnection._pass_on
+
+    def spoil(connection: MemoryConnection, frame: bytes, *attachments: Any) -> None:
+        kinds = {envelope.kind for envelope in decode_batch(frame)[0]}
+        if not kinds & {Kind.EVENT, Kind.CAST, Kind.ACK}:
+            return pass_on(connection, frame, *attachments)
+        for _ in range(2 if rng.random() < 0.1 else 1):
+            if rng.random() > 0.1:
+                pass_on(connection, frame, *attachments)
+        if rng.random() < 0.05:
+            connection.post(connection._finish, EventKind.CLOSED, "by chance")
+        return None
+
+    monkeypatch.setattr(MemoryConnection, "_pass_on", spoil)
+    app, taken = jobs()
+
+    @virtual
+    async def run() -> None:
+        async with World(seed=seed) as world:
+            first, *others = [await world.start("n1"), await world.start("n2", app), await world.start("n3", app)]
+            await world.settle()
+            plain = [await node.subscribe("jobs.*") for node in others]
+            for number in range(60):
+                await first.publish("jobs.a", number, delivery="effectively_once", key=f"k{number % 4}")
+                await first.cast("job", number + 1000, delivery="at_least_once", key=f"k{number % 4}")
+                await asyncio.sleep(rng.random() / 50)
+            assert await first.flush(timeout=60) == 0
+            for subscription in plain:
+                in_order(await payloads(subscription, 60), 4)
+                assert subscription.pending == 0
+            await until(lambda: sum(map(len, taken.values())) == 120)
+            for least, most in ((0, 1000), (1000, 2000)):
+                numbers = [number for took in taken.values() for number, _ in took if least <= number < most]
+                in_order(numbers, 4)
+
+    run()
+
+
+def in_order(numbers: list[int], keys: int) -> None:
+    assert len(set(numbers)) == len(numbers) == 60
+    for remainder in range(keys):
+        of_key = [number for number in numbers if number % keys == remainder]
+        assert of_key == sorted(of_key)
 
 
 # -- the end, and hostile peers

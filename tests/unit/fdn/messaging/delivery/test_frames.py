@@ -38,6 +38,9 @@ def test_no_tag(said: Any):
 
 def test_an_identity():
     assert read_message_id({MetaKey.ORIGIN: "n1-0", MetaKey.SEQUENCE: 3}) == MessageId("n1-0", 3)
+    of_group: dict[int, Any] = {MetaKey.ORIGIN: "n1-0", MetaKey.SEQUENCE: 3, MetaKey.GROUPS: ["g"]}
+    assert read_message_id(of_group) == MessageId("n1-0", 3, "g")
+    assert read_message_id(of_group | {int(MetaKey.GROUPS): [7]}) == MessageId("n1-0", 3)
     others: list[dict[int, Any]] = [{}, {MetaKey.ORIGIN: "n1"}, {MetaKey.ORIGIN: 1, MetaKey.SEQUENCE: 1}]
     for meta in others:
         assert read_message_id(meta) is None
