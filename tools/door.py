@@ -48,9 +48,10 @@ def docs(root: Path, arguments: Sequence[str]) -> int:
     """Write the pages that are made from the code, or become the tests that hold all documents to it."""
     if [*arguments] != ["--write"]:
         return checks.become_pytest(root, ["tests/docs", *arguments])
-    from tools import reference  # here, because it imports fdn, which is only in .venv
+    from tools import performance, reference  # here, because it imports fdn, which is only in .venv
 
-    print("\n".join(reference.write(root)) or "docs/reference is up to date")
+    changed = [*reference.write(root), *performance.write(root)]
+    print("\n".join(changed) or "the pages are up to date")
     return 0
 
 
@@ -75,7 +76,7 @@ VERBS: Final = {
         "casts and calls beside bare pyzmq; `bench events`: events beside nats-py; --help", _RUN, bench.bench
     ),
     "sim": Verb("a scenario in virtual time with many seeds; a failure comes with its replay; --help", _RUN, sim),
-    "docs": Verb("the tests that hold the documents to the code; --write makes docs/reference anew", _DEV, docs),
+    "docs": Verb("the tests that hold the documents to the code; --write makes the pages that are made", _DEV, docs),
     "release": Verb(
         "wheel and source archive in dist/, the wheel tested in an empty environment", _DEV, release.release
     ),
