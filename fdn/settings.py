@@ -152,8 +152,9 @@ class DataSettings:
     # throughput of one sender, lower the latency of everything else on the loop.
     sends_per_pass_max: int = _within(512, 1, 65536)
 
-    # Bytes of one message's body. Higher passes larger objects whole, and lets one of them take as much memory here.
-    body_bytes_max: int = _within(1 * _GIB, 1 * _KIB, 64 * _GIB)
+    # Bytes of one message's body: a GiB, and what is around it. Higher passes larger objects whole, and lets one of
+    # them take as much memory here.
+    body_bytes_max: int = _within(1 * _GIB + 1 * _MIB, 1 * _KIB, 64 * _GIB)
 
     # Bytes of a body that goes in one frame: to and from clients, and peers that take nothing in pieces. The same on
     # every node, or those that send more lose their links.
@@ -168,7 +169,7 @@ class DataSettings:
     bulk_window_bytes: int = _within(64 * _MIB, 1 * _MIB, 64 * _GIB)
 
     # The same of all peers together. Past it a large message is refused, and its sender hears Overloaded.
-    assembly_bytes_max: int = _within(1 * _GIB, 1 * _MIB, 256 * _GIB)
+    assembly_bytes_max: int = _within(2 * _GIB, 1 * _MIB, 256 * _GIB)
 
     # Bytes a second that large messages take of one connection; 0 sets no pace. Below what the network carries, it
     # leaves time between the pieces for everything else on the machine.

@@ -92,7 +92,7 @@ class Limits:
     handshake_timeout_s: float = 3.0
     attachments_max: int = 64
     chunk_bytes: int = 1 * MIB
-    transfer_bytes_max: int = 1024 * MIB
+    transfer_bytes_max: int = 1025 * MIB
     transfers_active_max: int = 4
     transfers_max: int = 16
     outbox_bulk_bytes_max: int = 16 * MIB

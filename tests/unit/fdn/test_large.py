@@ -237,7 +237,7 @@ async def test_who_is_refused_is_told_at_once():
         assert await caller.call("store.echo", HUGE) == HUGE
         assert nodes_of(server)[0].refused == 3
         held = caller._data._bulk._pool  # now the answer is what finds no room
-        assert held.reserve(1 << 30)
+        assert held.reserve(2 << 30)
         with pytest.raises(fdn.Overloaded, match="large messages"):
             await anext(aiter(caller.stream("make.stream")))
         with pytest.raises(fdn.Overloaded, match="large messages"):
