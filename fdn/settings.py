@@ -121,6 +121,10 @@ class DataSettings:
     # wait (for the deadline at most) or refuse with Overloaded, at once, so that whoever sends can do something else.
     when_full: str = _one_of("wait", "refuse")
 
+    # Whether batches from 1 KiB are compressed (zlib, level 1) where they shrink. One core does about 150 MB/s, so it
+    # pays on networks below 1 Gbit/s, and only costs on faster ones.
+    compression: str = _one_of("off", "on")
+
     # What adapts to what is seen of each link: `on` sends less ahead than the credit allows while that would only wait
     # longer at the other side, and smaller batches over slow networks; `lanes` also uses fewer than `parallelism` lanes
     # while they do not pay; `off` measures only. At idle none of them changes anything.
@@ -239,6 +243,9 @@ class EventSettings:
 
     # Connections (lanes) side by side to each peer, at most; as `data.parallelism`.
     parallelism: int = _within(1, 1, 64)
+
+    # Whether batches are compressed; as `data.compression`.
+    compression: str = _one_of("off", "on")
 
     # Events that wait in one subscription which does not say itself. Higher rides out longer pauses of its reader;
     # past it the subscription's policy decides.

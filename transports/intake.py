@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from transports.errors import RemoteProtocolError
 from transports.limits import Limits
+from transports.packing import PACKED, unpack
 from transports.parcel import Parcel, whole
 from transports.shm.handles import weight
 from transports.transport import Batch, Receive
@@ -51,6 +52,13 @@ class Intake:
         size = len(frame)
         if size > self._frame_bytes_max:
             self.oversized += 1
+            return
+        try:
+            if size and frame[0] == PACKED:
+                frame = unpack(frame, self._frame_bytes_max)
+                size = len(frame)  # credit counts what has to be held
+        except RemoteProtocolError as error:
+            self._drop(str(error))
             return
         if attachments:
             if len(attachments) > self._attachments_max:

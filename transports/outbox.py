@@ -26,6 +26,7 @@ from transports.credit import SendWindow
 from transports.errors import LocalProtocolError, OversizedEnvelope
 from transports.intake import Intake
 from transports.limits import Limits
+from transports.packing import Packer
 from transports.parcel import ATTACHED_BYTES_MIN, Buffer, Parcel, lay_out
 from transports.ranks import RankedQueue
 from transports.shm.handles import Lender, as_handles, handle_frames, weight
@@ -110,6 +111,7 @@ class Outbox(abc.ABC):
         self._ended = False
         self._linger_until: float | None = None  # set by `close`
         self._linger_timer: asyncio.TimerHandle | None = None
+        self._packer: Packer | None = None  # if this connection compresses
         self._attaches = False  # whether the peer takes attachments
         self._lender: Lender | None = None  # if it is on this host
         self._chunks = False  # and pieces
@@ -259,6 +261,10 @@ class Outbox(abc.ABC):
         if not self._deferred:
             self._begin_pass()
 
+    def compress(self) -> None:
+        """See `Connection.compress`."""
+        self._packer = self._packer or Packer()
+
     def hold_back(self, messages: int, bytes_: int) -> None:
         """See `Connection.hold_back`."""
         self._window.hold_back(messages, bytes_)
@@ -338,6 +344,8 @@ class Outbox(abc.ABC):
             transfers_refused=self._refused,
             superseded=0 if self._ranked is None else self._ranked.superseded,
             credit_messages=self._window.messages_left,
+            packed_bytes_in=0 if self._packer is None else self._packer.bytes_in,
+            packed_bytes_out=0 if self._packer is None else self._packer.bytes_out,
         )
 
     @property
@@ -641,8 +649,10 @@ class Outbox(abc.ABC):
             self._depart_singly(envelopes, needs_credit)
             return
         messages = len(envelopes)
-        size = len(frame)
+        size = len(frame)  # before it is packed: credit counts what the peer has to hold
         weighs = 0
+        if self._packer is not None:
+            frame = self._packer.pack(frame)
         if batch.attachments:
             attachments = batch.attachments
             if self._lender is not None:

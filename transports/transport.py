@@ -114,6 +114,8 @@ class ConnectionStats:
     transfers_bytes: int = 0  # what of them has not left
     transfers_refused: int = 0  # by the peer
     credit_messages: int = -1  # that may be sent before a further CREDIT; -1 is no limit
+    packed_bytes_in: int = 0  # of frames that were compressed, before
+    packed_bytes_out: int = 0  # and after; `bytes_sent` counts them as they were before, as credit does
     superseded: int = 0  # queued messages whose place a newer one of their name took
 
 
@@ -171,6 +173,9 @@ class Connection(Protocol):
     @property
     def full(self) -> bool:
         """Whether the queue has reached `outbox_messages_max` or `outbox_bytes_max`: a sender should `wait_room`."""
+
+    def compress(self) -> None:
+        """Compress batches from now on, where they shrink. Only for a peer that reads such frames."""
 
     def hold_back(self, messages: int, bytes_: int) -> None:
         """Use so much less than is granted, from now on and with every further grant."""

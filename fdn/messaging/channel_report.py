@@ -25,6 +25,8 @@ _OF_LINKS: Final = (
     "dropped",
     "expired",
     "superseded",
+    "packed_bytes_in",
+    "packed_bytes_out",
 )
 _NO_FLOWS: Final[Mapping[str, FlowStats]] = {}  # of the control plane, whose traffic nobody governs
 

@@ -32,6 +32,7 @@ from transports.assembly import AssemblyStats
 from transports.channel import Channel
 from transports.credit import EXEMPT_KINDS
 from transports.limits import Limits
+from transports.packing import ZLIB
 from transports.shm.handles import Lender
 from transports.transport import (
     ATTACHMENTS,
@@ -54,7 +55,7 @@ _log = logging.getLogger(__name__)
 _LAST_WORDS_S = 1.0  # for the answers of a member that has left, which the word of it may have overtaken
 _OVERDREW_S = 1.0  # between two facts about a peer that sends without credit
 DATA_CHANNELS = (Channel.DATA, Channel.EVENTS)
-DATA_FEATURES = (ATTACHMENTS, CHUNKS)  # optional parts of the protocol that we speak there
+DATA_FEATURES = (ATTACHMENTS, CHUNKS, ZLIB)  # optional parts of the protocol that we speak there
 _credit_decoder = msgspec.msgpack.Decoder(tuple[int, int, int])
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -180,6 +181,10 @@ class DataPlane:
         self._listeners: dict[Channel, Listener] = {}
         self._links: dict[tuple[str, Channel], Link] = {}  # lane 0 of each
         self._lanes: dict[tuple[str, Channel], Lanes] = {}  # of those that may have, or have, more
+        self._compresses = {
+            Channel.DATA: settings.data.compression == "on",
+            Channel.EVENTS: settings.events.compression == "on",
+        }
         self._parallelism = {Channel.DATA: settings.data.parallelism, Channel.EVENTS: settings.events.parallelism}
         self._sent_before: dict[Link, int] = {}  # messages sent at the last sweep, to find idle links
         self._view = EMPTY_VIEW
@@ -645,6 +650,7 @@ class DataPlane:
             loop=self._loop,
             rng=self._rng,
             lane=lane,
+            compresses=self._compresses[channel],
         )
 
     def _lanes_behind(self, first: Link) -> Lanes:

@@ -19,6 +19,7 @@ from fdn.runtime.greeting import HANDSHAKE_BYTES_MAX, Greeter
 from fdn.settings import LinkSettings
 from transports.channel import Channel
 from transports.errors import TransportError
+from transports.packing import ZLIB
 from transports.transport import Batch, Connection, ConnectionEvent, EventKind, Transport
 from transports.wire.envelope import Envelope, Kind
 from transports.wire.handshake import Bye, Refused, RefusedCode, Welcome, common_version
@@ -64,6 +65,7 @@ class Link:
         peer: The node id that must answer there, or empty while unknown (a seed).
         kept: Whether it dials again by itself when it is lost.
         lane: Its number among the parallel links to this peer on this channel.
+        compresses: Whether batches are compressed where they shrink, if the peer takes them so.
 
     Attributes:
         connection: The connection while the link is open, else None: the hot path sends on it directly.
@@ -91,12 +93,14 @@ class Link:
         loop: asyncio.AbstractEventLoop,
         rng: random.Random,
         lane: int = 0,
+        compresses: bool = False,
     ) -> None:
         self.channel = channel
         self.endpoint = endpoint
         self.peer = peer
         self.kept = kept
         self.lane = lane
+        self._compresses = compresses
         self.lanes_admitted = 1
         self.siblings: tuple[Link, ...] = ()
         self.first: Link = self
@@ -262,6 +266,8 @@ class Link:
         self._attempts = 0
         self.opened_count += 1
         connection.agree(welcome.features)
+        if self._compresses and ZLIB in welcome.features:
+            connection.compress()
         connection.grant_bulk(welcome.bulk)
         self.lanes_admitted = welcome.lanes
         self.handshake_s = self._loop.time() - self._dialled_at

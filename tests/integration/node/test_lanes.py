@@ -140,3 +140,20 @@ def test_streams_and_calls_go_over_lanes_and_a_client_may_give_keys() -> None:
                 assert log.seen["client"] == [3, -1]
 
     asyncio.run(main())
+
+
+def test_compressed_links_carry_the_same() -> None:
+    async def main() -> None:
+        log, app = Log(), fdn.App()
+        app.service("log")(log)
+        on = Settings(data=DataSettings(compression="on"), events=EventSettings(compression="on"))
+        async with fdn.Node(app, settings=on) as server, fdn.Node(settings=on, join=(server.endpoint,)) as sender:
+            text = "the same again " * 1000
+            for number in range(20):
+                assert await sender.call("log.put", [text, number]) == number
+            assert log.seen == {text: list(range(20))}
+            (stats,) = (await sender.stats()).data.links.values()
+            assert stats.packed_bytes_in > 20 * len(text)
+            assert stats.packed_bytes_out < stats.packed_bytes_in / 20
+
+    asyncio.run(main())

@@ -243,6 +243,20 @@ async def test_nobody_waits_for_a_connection_that_has_ended(rig: Rig):
 
 
 @scenario
+async def test_compressed_batches_arrive_and_count_as_what_they_hold(rig: Rig):
+    listening, dialled = rig.pair()
+    connection = (await dialled.connected()).connection
+    connection.compress()
+    for number in range(200):
+        connection.send(cast(number, b"the same again " * 20))
+    await listening.inbox.count(200)
+    assert listening.inbox.ids == list(range(200))
+    stats = connection.stats()
+    assert stats.packed_bytes_out < stats.packed_bytes_in / 5
+    assert sum(batch.size for batch in listening.inbox.entries) == stats.bytes_sent > stats.packed_bytes_in
+
+
+@scenario
 async def test_higher_priorities_and_newest_values_leave_first(rig: Rig):
     listening, dialled = rig.pair()
     connection = (await dialled.connected()).connection
