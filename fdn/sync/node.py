@@ -10,12 +10,14 @@ import os
 import threading
 import weakref
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Coroutine, Iterable, Iterator, Mapping
-from typing import Any, Final, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
 
 from fdn import node as async_node
 from fdn.app import App
 from fdn.context import DEADLINE_S_MAX
 from fdn.errors import BadRequest, Error
+from fdn.messaging.blobs.blob import Blob, Progress
+from fdn.messaging.blobs.blobs import BlobSource
 from fdn.messaging.delivery.promise import DeliveryClass
 from fdn.messaging.draining import DrainReport
 from fdn.messaging.event_queue import Gap
@@ -27,6 +29,9 @@ from fdn.node import NodeStats, WhenFull
 from fdn.runtime.send_options import Key
 from fdn.runtime.view import Member
 from fdn.sync.workers import Workers
+
+if TYPE_CHECKING:
+    import numpy
 
 __all__ = ("Node", "NodeStream", "NodeSubscription")
 
@@ -232,6 +237,28 @@ class Node:
             )
 
         return self._do(publish)
+
+    def blob(self, source: BlobSource) -> Blob:
+        """Make a large object, and hold it for others to fetch. See `fdn.Node.blob`; `blob.release` ends it."""
+        return self._do(lambda: self._node.blob(source))
+
+    def read_blob(self, blob: Blob, progress: Progress | None = None) -> memoryview:
+        """Its content in memory. See `fdn.Blob.read`; `progress` is called on the node's thread."""
+        return self._do(lambda: blob.read(progress))
+
+    def save_blob(
+        self, blob: Blob, path: str | os.PathLike[str], progress: Progress | None = None, hold: bool = False
+    ) -> None:
+        """Fetch it into a file. See `fdn.Blob.save`; `progress` is called on the node's thread."""
+        self._do(lambda: blob.save(path, progress, hold))
+
+    def shared_buffer(self, size: int) -> memoryview:
+        """Memory that nodes of this host get as a handle. See `fdn.Node.shared_buffer`."""
+        return self._node.shared_buffer(size)
+
+    def shared_array(self, shape: "int | tuple[int, ...]", dtype: Any = "float64") -> "numpy.ndarray[Any, Any]":
+        """An array in such memory. See `fdn.Node.shared_array`."""
+        return self._node.shared_array(shape, dtype)
 
     def flush(self, timeout: float | None = None) -> int:
         """Return when all that was sent with `delivery=` is acknowledged or given up. See `fdn.Node.flush`."""

@@ -7,6 +7,7 @@ import inspect
 import os
 import random
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from threading import get_ident
 from typing import Any
 
 import blake3
@@ -45,7 +46,7 @@ class BlobsStats:
 
 
 class Blobs:
-    """See the module. All methods belong to the data plane's loop; what waits for disks runs on threads.
+    """See the module. All methods but `release` belong to the data plane's loop; what waits for disks runs on threads.
 
     Args:
         node: Node id.
@@ -73,6 +74,7 @@ class Blobs:
         self._node = node
         self._settings = settings
         self._loop = loop
+        self._thread = get_ident()
         self._knows = knows
         self._threads = Threads()
         self._holdings = Holdings(settings.held_max, settings.memory_bytes_max)
@@ -151,7 +153,10 @@ class Blobs:
             self._holdings.add(outline, await self._threads.run(FileContent.open, path))
 
     def release(self, reference: Reference) -> None:
-        self._holdings.release(reference.id)
+        if get_ident() == self._thread:
+            self._holdings.release(reference.id)
+        else:  # a program of `fdn.sync`
+            self._loop.call_soon_threadsafe(self._holdings.release, reference.id)
 
     async def close(self) -> None:
         """Hold nothing any more. Idempotent."""

@@ -46,6 +46,16 @@ def headers(context: fdn.Context) -> dict[str, str]:
     return dict(context.headers)
 
 
+@app.service("sum")
+def total_of(array: Any) -> int:
+    return int(array.sum())
+
+
+@app.service("same")
+def same(blob: fdn.Blob) -> fdn.Blob:
+    return blob
+
+
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[tuple[fdn.sync.Node, fdn.sync.Node]]:
     with fdn.sync.Node(app, name="n1") as first, fdn.sync.Node(name="n2", join=[first.endpoint]) as second:
@@ -282,3 +292,28 @@ def test_a_forked_child_makes_its_own(nodes: Nodes):
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert node.call("math.add", [1, 2]) == 3
+
+
+def test_blobs_are_made_passed_and_fetched(nodes: Nodes, tmp_path):
+    first, second = nodes
+    data = os.urandom(100_000)
+    blob = first.blob(data)
+    passed = second.call("same@n1", blob, returns=fdn.Blob)
+    told: list[int] = []
+    assert second.read_blob(passed) == data
+    second.save_blob(passed, tmp_path / "copy", progress=lambda done, size: told.append(done))
+    assert (tmp_path / "copy").read_bytes() == data
+    assert told[-1] == len(data)
+    blob.release()
+    with pytest.raises(fdn.NotFound):
+        second.read_blob(passed)
+
+
+def test_shared_memory_is_filled_by_any_thread(nodes: Nodes):
+    _, node = nodes
+    array = node.shared_array((100, 1000), "int64")
+    array[:] = 3
+    assert node.call("sum@n1", array) == 300_000
+    buffer = node.shared_buffer(10)
+    buffer[:] = bytes(10)
+    assert len(buffer) == 10
