@@ -996,6 +996,8 @@ class Node:
             "dispatch": self._dispatcher.stats(),
             "events": self._events.stats(),
             "delivery": self._courier.stats(),
+            "blobs": self._blobs.stats(),
+            "shared": self._sharing.stats(),
         }
 
     def _ping(self, node: str, channel: Channel, timeout_s: float) -> Awaitable[None]:

@@ -191,12 +191,17 @@ class Pool:
         return [self._kept[at] for at in range(len(self._kept)) if _references(self._kept, at) <= _UNUSED]
 
     def _used_again(self, size: int) -> Segment | None:
-        for spare in self._spares():
-            if size <= spare.nbytes <= size * _WASTE:
-                if rename_unused(self._folder, spare):
-                    return spare
-                if spare.is_lost:
-                    self._forsake(spare)
+        # In the order of their last use: the one that is likeliest to be free is the first, and goes behind the others.
+        for at in range(len(self._kept)):
+            if not size <= self._kept[at].nbytes <= size * _WASTE or _references(self._kept, at) > _UNUSED:
+                continue
+            spare = self._kept[at]
+            if rename_unused(self._folder, spare):
+                self._kept.append(self._kept.pop(at))
+                return spare
+            if spare.is_lost:
+                self._forsake(spare)
+                break  # the places have changed; one that is made anew does as well
         return None
 
     def _made(self, size: int) -> Segment:
