@@ -19,9 +19,14 @@ def _events(world: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     flushed.clear()
 
     def publish(
-        self: FakeClient, subject: str, payload: Any = None, *, headers: Mapping[str, str] | None = None
+        self: FakeClient,
+        subject: str,
+        payload: Any = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        delivery: str | None = None,
     ) -> None:
-        published.append((subject, payload, headers))
+        published.append((subject if delivery is None else f"{subject} {delivery}", payload, headers))
 
     monkeypatch.setattr(FakeClient, "publish", publish, raising=False)
     monkeypatch.setattr(FakeClient, "flush", lambda self: flushed.append(len(published)), raising=False)
@@ -32,6 +37,12 @@ def test_one_event(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out) == {"subject": "orders.eu", "published": 1}
     assert published == [("orders.eu", {"id": 7}, None)]
     assert flushed == [1]
+
+
+def test_more_than_at_most_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["pub", "orders.eu", "7", "--delivery", "effectively_once"]) == 0
+    assert published == [("orders.eu effectively_once", 7, None)]
+    assert run(["pub", "orders.eu", "7", "--delivery", "exactly_once"]) == 2
 
 
 def test_several_and_bytes_and_nothing(capsys: pytest.CaptureFixture[str]) -> None:

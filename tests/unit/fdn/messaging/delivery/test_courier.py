@@ -260,6 +260,26 @@ async def test_a_full_subscription_keeps_everything_and_holds_its_publisher():
         assert subscription.pending == 0
 
 
+@virtual
+async def test_a_member_that_is_back_before_anybody_noticed_gets_what_its_former_life_had_not_acknowledged():
+    app, taken = jobs(group="")
+    async with World() as world:
+        first = await world.start("n1")
+        second = await world.start("n2", app)
+        await world.settle()
+        await first.publish("jobs.a", 0, delivery="at_least_once", confirm=True, key="k")
+        stream = first._courier._sender.stream_of((second.id, "events"))
+        world.kill(second)
+        for number in range(1, 6):
+            assert await first.publish("jobs.a", number, delivery="at_least_once", key="k") == 1
+        again = await world.start("n2")
+        await world.settle()
+        await first.publish("jobs.a", 6, delivery="at_least_once", confirm=True, key="k")
+        assert await first.flush(30) == 0
+        assert (again.id, first._courier._sender.stream_of((second.id, "events"))) == (second.id, stream)
+        assert taken["n2"] == [(0, False), *((number, True) for number in range(1, 6)), (6, False)]
+
+
 # -- queue groups and casts
 
 
