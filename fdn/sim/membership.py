@@ -35,6 +35,7 @@ from topologies.swim import (
     Input,
     MemberChanged,
     Met,
+    Neighbours,
     Received,
     Refuted,
     Send,
@@ -60,7 +61,9 @@ class MemberSettings:
         swim: Its settings.
         healer: Its settings.
         seeds: Names of processes to join through.
-        overlay: Makes the overlay of a life; None: no links, every message is a datagram.
+        overlay: Makes the overlay of a life from our own claim and chance; None: no links, every message is a datagram.
+        is_partial: Not everybody is linked to everybody, so SWIM is told who our neighbours are. What it has to say to
+            others goes over a connection made for it, in the place of the relays of production.
         core: Makes the SWIM core of a life.
         redial_least_s: Pause before the first redial of a lost link. It doubles each time, jittered by half.
         redial_most_s: At most.
@@ -69,7 +72,8 @@ class MemberSettings:
     swim: SwimSettings = dataclasses.field(default_factory=SwimSettings)
     healer: HealerSettings = dataclasses.field(default_factory=HealerSettings)
     seeds: tuple[str, ...] = ()
-    overlay: Callable[[], Overlay] | None = FullMesh
+    overlay: Callable[[Claim, random.Random], Overlay] | None = lambda claim, rng: FullMesh()
+    is_partial: bool = False
     core: Callable[[Claim, SwimSettings, random.Random], Swim] = Swim
     redial_least_s: float = 0.05
     redial_most_s: float = 2.0
@@ -104,9 +108,10 @@ class Member:
         self.swim = settings.core(claim, settings.swim, process.rng)
         self.changes: list[MemberChanged] = []
         self._healer = Healer(me, [_SCHEME + seed for seed in settings.seeds], _CHANNEL, settings.healer, process.rng)
-        self._overlay = settings.overlay() if settings.overlay is not None else None
+        self._overlay = settings.overlay(claim, process.rng) if settings.overlay is not None else None
         self._links: dict[NodeId, _Link] = {}
         self._asides: dict[NodeId, list[Any]] = {}  # for peers that are no neighbours, until a dial is answered
+        self._neighbours: frozenset[NodeId] = frozenset()
         self._believed: set[str] = set()  # who has greeted, and has not been declared dead since
 
     def view(self) -> dict[str, Status]:
@@ -204,6 +209,9 @@ class Member:
     def _feed_overlay(self, input: OverlayInput) -> None:
         if self._overlay is not None:
             self._connect(self._overlay.handle(input, self._process.now))
+            if self._settings.is_partial and self._overlay.neighbours() != self._neighbours:
+                self._neighbours = self._overlay.neighbours()
+                self._feed(Neighbours(self._neighbours))
 
     def _connect(self, effects: Iterable[OverlayEffect | OverlaySend]) -> None:
         for effect in effects:

@@ -5,6 +5,7 @@ happened to take.
 """
 
 import functools
+import random
 from collections.abc import Sequence
 from typing import Final
 
@@ -15,7 +16,8 @@ from fdn.sim.network import Path
 from fdn.sim.process import Process
 from fdn.sim.report import Figures, Scenario, Violation
 from fdn.sim.simulation import Simulation
-from topologies.swim import Status, SwimSettings
+from topologies.hyparview import HyParView, HyParViewSettings, Peer
+from topologies.swim import Claim, Status, SwimSettings
 from topologies.swim.suspicion import timeout_min_s
 
 __all__ = ("SCENARIOS", "agreed", "detection_s_max", "form", "member")
@@ -180,6 +182,40 @@ def _play_partition(simulation: Simulation, count: int, schedule: Sequence[Fault
     return {"recovery_s": took, "lasted_s": sum(fault.lasts_s for fault in schedule)}
 
 
+def _hyparview(claim: Claim, rng: random.Random) -> HyParView:
+    return HyParView(Peer(claim.subject, claim.incarnation, claim.endpoints), HyParViewSettings(), rng)
+
+
+_PARTIAL: Final = MemberSettings(swim=SwimSettings.lan(), seeds=("n0", "n1"), overlay=_hyparview, is_partial=True)
+
+
+def _plan_crashes(simulation: Simulation, count: int) -> tuple[Fault, ...]:
+    rng = simulation.world.rng("faults")
+    victims = rng.sample([f"n{number}" for number in range(count)], max(1, count // 10))
+    return tuple(Crash(rng.uniform(0.0, 2.0), _FOR_GOOD_S, name, power=rng.random() < 0.5) for name in victims)
+
+
+def _play_partial(simulation: Simulation, count: int, schedule: Sequence[Fault]) -> Figures:
+    """With a few links each, a tenth is killed: dead to everybody within the bound, and nobody else."""
+    took = form(simulation, count, _PARTIAL)
+    simulation.run(10.0)  # neighbours settle
+    faults.unleash(simulation, schedule)
+    simulation.run(max((fault.at_s for fault in schedule), default=0.0) + 1e-6)
+    dead = {process.name for process in simulation.processes.values() if not process.up}
+    bound_s = detection_s_max(_PARTIAL.swim, count)
+    detected = simulation.run(bound_s, lambda: agreed(simulation))
+    if detected is None:
+        raise Violation(f"{sorted(dead)} are not dead to all within {bound_s:.1f} s\n{_views(simulation)}")
+    false = [verdict for verdict in _verdicts(simulation, Status.DEAD) if verdict[1] not in dead]
+    if false:
+        raise Violation(f"{false[0][0]} held {false[0][1]} dead, which lives")
+    simulation.run(10.0)
+    links = max(len(member(process).linked()) for process in simulation.running())
+    if links > 2 * HyParViewSettings().active_max:
+        raise Violation(f"somebody holds {links} links, and needs {HyParViewSettings().active_max}")
+    return {"forming_s": took, "detection_s": detected, "links_max": links}
+
+
 _CHAOS_S: Final = 60.0
 _CHAOS_KINDS: Final = (
     "crash", "pause", "partition", "one-way", "bridge", "loss", "slow", "duplication", "reordering", "drift", "jump",
@@ -219,6 +255,10 @@ SCENARIOS: Final = (
     Scenario(
         name="swim-partition", summary="halves, one alone, one way, a bridge: agreed within 10 s of healing", nodes=10,
         plan=_plan_partition, play=_play_partition,
+    ),
+    Scenario(
+        name="swim-hyparview", summary="a few links each, a tenth is killed: dead to all within the bound", nodes=40,
+        plan=_plan_crashes, play=_play_partial,
     ),
     Scenario(
         name="swim-chaos", summary="a minute of every fault: agreed once it is over", nodes=7,

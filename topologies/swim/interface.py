@@ -14,6 +14,7 @@ __all__ = (
     "Leave",
     "MemberChanged",
     "Met",
+    "Neighbours",
     "Received",
     "Refuted",
     "Send",
@@ -69,7 +70,17 @@ class Tick:
     """`next_deadline` has come."""
 
 
-Input = Received | Met | Evidence | Leave | Tick
+@dataclasses.dataclass(frozen=True, slots=True)
+class Neighbours:
+    """Under an overlay in which not everybody is linked to everybody: to whom we are. None: to everybody again.
+
+    From then on only they are probed, gossiped to and exchanged with, so that none of that opens a link.
+    """
+
+    peers: frozenset[NodeId] | None
+
+
+Input = Received | Met | Evidence | Leave | Tick | Neighbours
 
 # -- effects
 

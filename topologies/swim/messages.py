@@ -16,6 +16,7 @@ __all__ = (
     "CLAIMS_MAX",
     "COUNTER_MAX",
     "GENERATION_MAX",
+    "NEIGHBOURS_MAX",
     "Ack",
     "Claim",
     "Gossip",
@@ -32,6 +33,7 @@ __all__ = (
 
 # What no honest node exceeds; past these a claim is ignored and counted, so that one peer cannot fill our memory.
 CLAIMS_MAX: Final = 1024  # in one message
+NEIGHBOURS_MAX: Final = 32  # in one Ack
 GENERATION_MAX: Final = 2**32
 COUNTER_MAX: Final = 2**53  # exact in every language's numbers
 _ID_MAX: Final = 256
@@ -97,6 +99,7 @@ class Ack(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
     seq: int
     claims: tuple[Claim, ...] = ()
+    neighbours: tuple[NodeId, ...] = ()  # of the sender, under an overlay of few links: who may ask it for others
 
 
 class Nack(msgspec.Struct, frozen=True, array_like=True, tag=True):

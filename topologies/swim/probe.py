@@ -100,6 +100,7 @@ class Prober:
         self._round: list[NodeId] = []
         self._position = 0
         self._watched: dict[NodeId, float | None] = {}  # smoothed round trip, seconds
+        self._linked: dict[NodeId, tuple[NodeId, ...]] = {}  # of those watched, who else is linked to them, if they say
         self._probes: dict[int, _Probe] = {}
         self._probed: dict[NodeId, int] = {}  # the probe under way for a peer
         self._relays: dict[int, Relay] = {}
@@ -117,30 +118,43 @@ class Prober:
         self._round.insert(self._rng.randint(self._position, len(self._round)), peer)
 
     def unwatch(self, peer: NodeId) -> None:
-        """Probe it no more. Idempotent."""
+        """Probe it no more, and forget a probe under way. Idempotent."""
+        self.leave_out(peer)
+        self._drop(peer)
+
+    def leave_out(self, peer: NodeId) -> None:
+        """Probe it no more in turn; a probe under way goes on. Idempotent."""
         if peer not in self._watched:
             return
         del self._watched[peer]
         place = self._round.index(peer)
         del self._round[place]
+        self._linked.pop(peer, None)
         if place < self._position:
             self._position -= 1
-        self._drop(peer)
+
+    @property
+    def watched(self) -> list[NodeId]:
+        """Who is probed."""
+        return list(self._watched)
+
+    def on_neighbours(self, peer: NodeId, neighbours: tuple[NodeId, ...]) -> None:
+        """A peer has said to whom it is linked: those are its helpers."""
+        if peer in self._watched:
+            self._linked[peer] = neighbours
 
     def rtt_s(self, peer: NodeId) -> float | None:
         """Smoothed round trip of direct probes, seconds."""
         return self._watched.get(peer)
 
     def probe_now(self, peer: NodeId, now: float) -> list[ProbeEvent]:
-        """Probe out of turn, unless a probe is under way."""
-        if peer not in self._watched or peer in self._probed:
+        """Probe out of turn, watched or not, unless a probe is under way."""
+        if peer in self._probed:
             return []
         return [self._start(peer, now)]
 
     def direct_failed(self, peer: NodeId, now: float) -> list[ProbeEvent]:
         """A Ping would not get through: ask the helpers at once."""
-        if peer not in self._watched:
-            return []
         if peer not in self._probed:
             self._start(peer, now)
         probe = self._probes[self._probed[peer]]
@@ -249,7 +263,7 @@ class Prober:
 
     def _ask(self, seq: int, probe: _Probe) -> list[ProbeEvent]:
         probe.asked = True
-        others = [peer for peer in self._watched if peer != probe.peer]
+        others = [peer for peer in self._linked.get(probe.peer, self._watched) if peer != probe.peer]
         probe.helpers = tuple(self._rng.sample(others, min(self._settings.indirect_count, len(others))))
         if not probe.helpers:
             return []
@@ -257,6 +271,8 @@ class Prober:
         return [AskHelpers(probe.peer, seq, probe.helpers)]
 
     def _measure(self, peer: NodeId, sample_s: float) -> None:
+        if peer not in self._watched:
+            return
         smoothed = self._watched.get(peer)
         self._watched[peer] = sample_s if smoothed is None else smoothed + _RTT_GAIN * (sample_s - smoothed)
 

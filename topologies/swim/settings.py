@@ -20,6 +20,9 @@ class SwimSettings:
         ack_timeout_s: When helpers are asked. Raising it saves PingReqs on slow networks and leaves the helpers less of
             the interval; keep it above the 99th percentile of the round trip.
         indirect_count: Helpers asked (k of the paper). More of them see through more loss and cost more messages.
+        stranger_intervals: Under an overlay of few links, a member that is no neighbour is probed every so many probe
+            intervals, jittered by half. It finds those who died together with all their neighbours, each after about
+            this many intervals whatever the cluster's size.
         suspicion_multiplier: Least time to refute, in probe intervals times max(1, log10 of the cluster's size).
             Raising it lowers false positives and delays every death not proved by a refused connection. Minus 2, it is
             the number of confirmations that bring the time down from its highest to its least (Lifeguard's k).
@@ -49,6 +52,7 @@ class SwimSettings:
     probe_interval_s: float = 1.0
     ack_timeout_s: float = 0.5
     indirect_count: int = 3
+    stranger_intervals: float = 10.0
     suspicion_multiplier: int = 4
     suspicion_max_multiplier: int = 6
     health_score_max: int = 7

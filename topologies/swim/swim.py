@@ -18,6 +18,10 @@ Where we depart, and why:
   holds the whole other side dead, and one exchange would otherwise bury everybody twice.
 - Whoever still holds a member suspect after two or three intervals probes it out of turn, and says so: if it lives, it
   answers that it has refuted long ago. Gossip reaches all but a few, and those would declare it dead.
+- Under an overlay of few links (`Neighbours`) neighbours alone are probed, by way of their other neighbours, whom they
+  name in their Acks; suspicions and verdicts spread by gossip along the links. Every member still hears of everybody.
+  But a link that was lost has its peer probed though it is a neighbour no more, and now and then everybody probes a
+  member that is none: else nobody would miss one that died together with all its neighbours.
 - Time when this node itself did not run (a stopped process, a long pause of the host) counts against nobody: all timers
   that would accuse a peer move by as much.
 
@@ -54,6 +58,7 @@ from topologies.swim.interface import (
     Leave,
     MemberChanged,
     Met,
+    Neighbours,
     Received,
     Refuted,
     Send,
@@ -63,6 +68,7 @@ from topologies.swim.interface import (
 from topologies.swim.membership import Membership, outranks
 from topologies.swim.messages import (
     CLAIMS_MAX,
+    NEIGHBOURS_MAX,
     Ack,
     Claim,
     Gossip,
@@ -104,6 +110,8 @@ class Swim:
         self._statements = Statements(settings.statements_max)
         self._news = Dissemination(subjects_max=settings.members_max)
         self._suspicions: dict[NodeId, Suspicion] = {}
+        self._neighbours: frozenset[NodeId] | None = None  # None: all members
+        self._stray_at = math.inf  # when a member that is no neighbour is probed
         self._told_all: dict[NodeId, float] = {}  # when a live member was last sent everything
         self._gossip_at = 0.0
         self._push_pull_at = 0.0
@@ -170,6 +178,8 @@ class Swim:
                 self._on_met(claim, now)
             case Evidence():
                 self._on_evidence(input, now)
+            case Neighbours(peers):
+                self._on_neighbours(peers, now)
             case Leave(reason):
                 self._on_leave(reason)
             case _:
@@ -187,6 +197,8 @@ class Swim:
                 deadlines.append(self._push_pull_at)
         if not self._left:
             deadlines.append(self._prober.next_deadline())
+            if self._stray_at != math.inf:
+                deadlines.append(self._stray_at)
             deadlines.extend(min(it.deadline, it.look_at) for it in self._suspicions.values())
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
@@ -212,13 +224,18 @@ class Swim:
             self._on_changed(change, now, self.me.subject)
         if not self._left:
             self._carry_out(self._prober.tick(now), now)
+            if now >= self._stray_at:
+                self._probe_a_stranger(now)
             for peer in [peer for peer, suspicion in self._suspicions.items() if suspicion.look_at <= now]:
                 self._suspicions[peer].look_at = math.inf
-                self._carry_out(self._prober.probe_now(peer, now), now)
+                if self._neighbours is None or peer in self._neighbours:  # else everybody would, over many hops
+                    self._carry_out(self._prober.probe_now(peer, now), now)
             for peer in [peer for peer, suspicion in self._suspicions.items() if suspicion.deadline <= now]:
                 self._declare_dead(peer, now)
             if self._membership.live_count and now >= self._push_pull_at:
-                self._push_pull(self._rng.choice(self._membership.live()), now, reply=True)
+                linked = self._linked()
+                if linked:
+                    self._push_pull(self._rng.choice(linked), now, reply=True)
                 self._push_pull_at = now + self._push_pull_pause_s()
         if self._news and now >= self._gossip_at:
             self._gossip(now)
@@ -232,10 +249,12 @@ class Swim:
         self._hear(message, sender, now)
         match message:
             case Ping(seq):
-                self._send(sender, Ack(seq, self._claims_for(sender)))
+                self._send(sender, self._ack(seq, sender))
             case PingReq(seq, target):
                 self._on_ping_req(sender, seq, target, now)
-            case Ack(seq):
+            case Ack(seq, _, neighbours):
+                if neighbours:
+                    self._prober.on_neighbours(sender, tuple(filter(self._is_live, neighbours[:NEIGHBOURS_MAX])))
                 relay = self._prober.on_ack(sender, seq, now)
                 if relay is not None:
                     self._send(relay.requester, Ack(relay.seq, self._claims_for(relay.requester)))
@@ -272,7 +291,7 @@ class Swim:
 
     def _on_ping_req(self, sender: NodeId, seq: int, target: NodeId, now: float) -> None:
         if target == self.me.subject:
-            self._send(sender, Ack(seq, self._claims_for(sender)))
+            self._send(sender, self._ack(seq, sender))
             return
         held = self._membership.get(target)
         if not self._left and held is not None and held.status in _LIVE:
@@ -303,12 +322,35 @@ class Swim:
             case _:
                 assert_never(evidence.kind)
 
+    def _on_neighbours(self, peers: frozenset[NodeId] | None, now: float) -> None:
+        self._neighbours = peers
+        if peers is None:
+            self._stray_at = math.inf
+        elif self._stray_at == math.inf:
+            self._stray_at = now + self._stray_pause_s()
+        for peer in self._membership.live():
+            if peers is None or peer in peers:
+                self._prober.watch(peer, now)
+            else:
+                self._prober.leave_out(peer)
+
+    def _probe_a_stranger(self, now: float) -> None:
+        self._stray_at = now + self._stray_pause_s()
+        linked = self._neighbours or frozenset()
+        others = [peer for peer in self._membership.live() if peer not in linked]
+        if others:
+            self._carry_out(self._prober.probe_now(self._rng.choice(others), now), now)
+
+    def _stray_pause_s(self) -> float:
+        settings = self._settings
+        return settings.stranger_intervals * settings.probe_interval_s * self._rng.uniform(0.5, 1.5)
+
     def _on_leave(self, reason: str) -> None:
         if self._left:
             return
         self._membership.leave(reason[:_REASON_CHARS_MAX])
         self._news.put(self.me)
-        for peer in self._membership.live():
+        for peer in self._linked():
             self._send(peer, Gossip((self.me,)))
 
     # -- claims
@@ -383,7 +425,8 @@ class Swim:
             self._push_pull_at = now + self._push_pull_pause_s()
         if before is not None and after.incarnation[0] > before.incarnation[0]:
             self._told_all.pop(peer, None)  # started again, it knows nothing of what its former life was told
-        self._prober.watch(peer, now)
+        if self._neighbours is None or peer in self._neighbours:
+            self._prober.watch(peer, now)
         if after.status is Status.SUSPECT:
             self._suspicion_count += 1
             suspicion = Suspicion(after.by, self._membership.live_count + 1, self._settings, now)
@@ -441,11 +484,24 @@ class Swim:
 
     def _gossip(self, now: float) -> None:
         self._gossip_at = now + self._settings.gossip_interval_s
-        live = self._membership.live()
-        for peer in self._rng.sample(live, min(self._settings.gossip_fan, len(live))):
+        linked = self._linked()
+        for peer in self._rng.sample(linked, min(self._settings.gossip_fan, len(linked))):
             claims = self._claims_for(peer)
             if claims:
                 self._send(peer, Gossip(claims))
+
+    def _linked(self) -> list[NodeId]:
+        """Whom to talk to unasked."""
+        return self._membership.live() if self._neighbours is None else self._prober.watched
+
+    def _is_live(self, peer: NodeId) -> bool:
+        """Whether this is another member that is alive or suspect."""
+        held = self._membership.get(peer)
+        return held is not None and held.status in _LIVE
+
+    def _ack(self, seq: int, peer: NodeId) -> Ack:
+        neighbours = () if self._neighbours is None else tuple(sorted(self._neighbours)[:NEIGHBOURS_MAX])
+        return Ack(seq, self._claims_for(peer), neighbours)
 
     def _claims_for(self, peer: NodeId) -> tuple[Claim, ...]:
         """What to tell `peer` along with a message: first what is held against it (Lifeguard's buddy system)."""

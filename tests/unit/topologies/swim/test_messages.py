@@ -48,7 +48,7 @@ def test_messages_are_plain_arrays_for_any_language():
 
 
 def test_fields_that_later_versions_append_are_ignored_and_absent_ones_have_defaults():
-    assert decode(msgpack.packb(["Ack", 7, [], "new"])) == Ack(7)
+    assert decode(msgpack.packb(["Ack", 7, [], [], "new"])) == Ack(7)
     assert decode(msgpack.packb(["Ack", 7])) == Ack(7)
 
 

@@ -150,7 +150,9 @@ def test_a_peer_is_probed_once_at_a_time():
     prober = make("a")
     assert len(prober.probe_now(NodeId("a"), 10.0)) == 1
     assert prober.probe_now(NodeId("a"), 10.0) == []
-    assert prober.probe_now(NodeId("stranger"), 10.0) == []
+    assert len(prober.probe_now(NodeId("stranger"), 10.0)) == 1  # whether it is one in turn or not
+    prober.on_ack(NodeId("stranger"), prober._probed[NodeId("stranger")], 10.1)
+    assert prober.rtt_s(NodeId("stranger")) is None
 
 
 def test_an_unreachable_peer_is_asked_for_through_helpers_at_once():
@@ -158,7 +160,7 @@ def test_an_unreachable_peer_is_asked_for_through_helpers_at_once():
     (ask,) = prober.direct_failed(NodeId("a"), 10.0)
     assert isinstance(ask, AskHelpers)
     assert prober.direct_failed(NodeId("a"), 10.0) == []
-    assert prober.direct_failed(NodeId("stranger"), 10.0) == []
+    assert len(prober.direct_failed(NodeId("stranger"), 10.0)) == 1
 
 
 def test_who_is_no_longer_watched_fails_no_probe():

@@ -13,6 +13,7 @@ from topologies.swim import (
     Leave,
     MemberChanged,
     Met,
+    Neighbours,
     Received,
     Refuted,
     Send,
@@ -523,3 +524,71 @@ def test_a_death_can_be_traced_to_its_accusers(claim_about):
     ]
     driver.tick(driver.now + 700.0)  # forgotten by now
     assert driver.swim.why(N1) == ()
+
+
+def partial(claim_about, *neighbours, stranger_intervals=1e6):
+    driver = Driver(*(claim_about(name) for name in ("n1", "n2", "n3")), stranger_intervals=stranger_intervals)
+    driver.feed(Neighbours(frozenset(NodeId(name) for name in neighbours)))
+    return driver
+
+
+def verdicts(effects, about):
+    changes = [it for it in effects if isinstance(it, MemberChanged) and it.subject == about]
+    return [it.after.status for it in changes if it.after is not None]
+
+
+def spoken_to(effects):
+    return {effect.peer for effect in effects if isinstance(effect, Send)}
+
+
+def test_under_a_partial_overlay_only_neighbours_are_spoken_to_unasked(claim_about):
+    driver = partial(claim_about, "n2")
+    driver.hear(N2, claim_about("n4"))  # news to spread
+    assert spoken_to(driver.tick(driver.now + 60.0)) == {N2}
+    driver = partial(claim_about, "n2")
+    driver.feed(Neighbours(None))
+    assert spoken_to(driver.tick(driver.now + 10.0)) == {N1, N2, N3}
+
+
+def test_helpers_are_the_other_neighbours_of_the_target(claim_about):
+    driver = partial(claim_about, "n2")
+    pings: list[Ping] = []
+    while not pings:
+        effects = driver.tick(driver.now + 0.05)
+        pings = [it.message for it in effects if isinstance(it, Send) and isinstance(it.message, Ping)]
+    driver.feed(Received(N2, Ack(pings[0].seq, (), (N3, ME, NodeId("nobody")))))
+    silence = driver.tick(driver.now + 1.0)
+    asked = {it.peer for it in silence if isinstance(it, Send) and isinstance(it.message, PingReq)}
+    assert asked == {N3}  # not ourselves, and nobody whom membership does not know
+
+
+def test_an_ack_names_our_neighbours_if_they_are_few(claim_about):
+    driver = partial(claim_about, "n2", "n1")
+    (ack,) = [it.message for it in driver.feed(Received(N1, Ping(7))) if isinstance(it.message, Ack)]
+    assert ack.neighbours == (N1, N2)
+    driver.feed(Neighbours(None))
+    (ack,) = [it.message for it in driver.feed(Received(N1, Ping(8))) if isinstance(it.message, Ack)]
+    assert ack.neighbours == ()
+
+
+def test_a_member_that_is_no_neighbour_dies_by_the_word_of_others(claim_about):
+    driver = partial(claim_about, "n2")
+    driver.hear(N2, claim_about("n1", status=Status.SUSPECT, by="n3", reason="no answer"))
+    effects = driver.tick(driver.now + 30.0)
+    assert verdicts(effects, N1) == [Status.DEAD]
+
+
+def test_who_was_a_neighbour_until_its_link_was_lost_is_probed_and_dies(claim_about):
+    driver = partial(claim_about, "n1", "n2")
+    driver.feed(Neighbours(frozenset({N2})))
+    (ping,) = driver.feed(Evidence(N1, EvidenceKind.CLOSED))
+    assert isinstance(ping, Send)
+    assert (ping.peer, type(ping.message)) == (N1, Ping)
+    effects = driver.tick(driver.now + 30.0)
+    assert verdicts(effects, N1) == [Status.SUSPECT, Status.DEAD]
+
+
+def test_now_and_then_a_stranger_is_probed(claim_about):
+    driver = partial(claim_about, "n2", stranger_intervals=10.0)
+    probed = [it.peer for it in driver.tick(driver.now + 20.0) if isinstance(it, Send) and isinstance(it.message, Ping)]
+    assert 4 <= sum(peer in (N1, N3) for peer in probed) <= 16
