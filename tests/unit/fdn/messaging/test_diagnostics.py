@@ -38,7 +38,7 @@ async def test_work_is_counted_by_part():
         first = await world.start("n1")
         await first.publish("nobody.wants.it")
         work = await ask(world, first, "work")
-        assert set(work) == {"calls", "delivery", "dispatch", "events"}
+        assert set(work) == {"blobs", "calls", "delivery", "dispatch", "events", "shared"}
         assert work["events"]["published"] == 1
         assert work["dispatch"]["failed"] == 0
 
