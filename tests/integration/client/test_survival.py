@@ -246,5 +246,7 @@ def test_a_program_that_ends_without_closing_neither_hangs_nor_complains(
         check=False,
     )
     assert done.returncode == status, done.stderr
-    assert done.stderr.strip().splitlines()[-1:] == ([said] if said else [])
+    # On a busy machine the first step, which imports the client, is slow enough for asyncio's debug mode to say so.
+    lines = [each for each in done.stderr.strip().splitlines() if not each.startswith("Executing <")]
+    assert lines[-1:] == ([said] if said else [])
     assert done.stderr.count("Traceback") == (1 if said else 0), done.stderr
