@@ -30,8 +30,6 @@ __all__ = ("Assembled", "Assembly", "AssemblyStats", "BufferPool", "Refusal")
 _piece = msgspec.msgpack.Decoder(tuple[int, int, int, int])
 _end = msgspec.msgpack.Decoder(bytes | None)
 _ONE_ENVELOPE: Final = bytes((WIRE_VERSION, 0x91))
-# What refers to a buffer that nobody else does: the list that holds it, the loop's variable, the call's argument.
-_REFERENCES_FREE: Final = 3
 _ROUNDED_BYTES: Final = 1024 * 1024
 _TOTAL_MAX: Final = 1 << 48  # more is nonsense, and its sum would not fit into a CREDIT
 
@@ -77,10 +75,10 @@ class BufferPool:
     def buffer(self, size: int) -> memoryview:
         """Memory for one part; a buffer that nobody looks at any more, or a new one."""
         self._used = True
-        for buffer in self._buffers:
+        for at, length in enumerate(map(len, self._buffers)):
             # Twice as large as needed would keep memory for nothing.
-            if size <= len(buffer) <= 2 * size and sys.getrefcount(buffer) <= _REFERENCES_FREE:
-                return memoryview(buffer)[:size]
+            if size <= length <= 2 * size and _references(self._buffers, at) == _REFERENCES_FREE:
+                return memoryview(self._buffers[at])[:size]
         rounded = -(-size // _ROUNDED_BYTES) * _ROUNDED_BYTES
         fresh = mmap.mmap(-1, rounded)
         if sum(map(len, self._buffers)) + rounded <= self._pooled_max:
@@ -315,3 +313,11 @@ class Assembly:
             return None
         self.granted = total
         return total
+
+
+def _references(buffers: Sequence[object], at: int) -> int:
+    return sys.getrefcount(buffers[at])
+
+
+# Of one that nothing but its list refers to; how many those are depends on the interpreter.
+_REFERENCES_FREE: Final = _references([object()], 0)

@@ -6,12 +6,14 @@ import dataclasses
 import pytest
 
 from tests.unit.transports.harness import Dialled, Events, Inbox, Listening, Rig, body_of, cast, reply, scenario
+from transports.assembly import Assembled, Assembly, BufferPool
 from transports.channel import Channel
 from transports.errors import EndpointInUse, EndpointInvalid, OversizedEnvelope, TransportClosed
 from transports.limits import Limits
-from transports.transport import EventKind
+from transports.parcel import Parcel
+from transports.transport import ATTACHMENTS, CHUNKS, EventKind
 from transports.wire.batch import encode_batch
-from transports.wire.envelope import Envelope, Kind
+from transports.wire.envelope import NIL, Envelope, Kind
 
 # Queues so small that a test can fill them, and bodies so large that a few fill the kernel's buffers too.
 TIGHT = Limits(send_hwm=2, receive_hwm=2, answers_hwm=2, outbox_messages_max=8, batch_messages_max=4)
@@ -570,3 +572,37 @@ async def test_a_connection_that_has_ended_is_never_idle(rig: Rig):
     for _ in range(20):
         await asyncio.sleep(0)
     assert calls == []
+
+
+# Large messages.
+
+
+@scenario
+async def test_large_parts_arrive_beside_the_message_and_pieces_as_one(rig: Rig):
+    limits = Limits(chunk_bytes=100_000)
+    listening, dialled = rig.pair(limits)
+    await dialled.connected()
+    dialled.connection.agree((ATTACHMENTS, CHUNKS))
+    dialled.connection.grant_bulk(0)
+    parts = [bytes([number]) * 80_000 for number in (1, 2)]
+    dialled.connection.send(Envelope(Kind.CAST, "t.cast", 1, 0, None, Parcel(NIL, parts)))
+    dialled.connection.send(Envelope(Kind.CAST, "t.cast", 2, 0, None, Parcel(NIL, [bytes(250_000)])))
+    first, *chunks = await listening.inbox.count(5)
+    assert [bytes(part) for part in first.body.attachments] == parts
+    assert [chunk.kind for chunk in chunks] == [Kind.CHUNK] * 4
+    assembly = Assembly(BufferPool(limits), limits)
+    results = [assembly.on_chunk(chunk.id, chunk.body) for chunk in chunks]
+    assert isinstance(results[-1], Assembled)
+    assert len(results[-1].envelope.body) == 250_001
+    assert listening.listener.stats().bytes_received == dialled.connection.stats().bytes_sent
+
+
+@scenario
+async def test_a_listener_sends_attachments_back(rig: Rig):
+    listening, dialled = rig.pair()
+    dialled.connection.send(cast(1))
+    await listening.inbox.count(1)
+    answer = Envelope(Kind.REPLY, "", 1, 0, None, Parcel.of_buffer(bytes(100_000)))
+    assert listening.listener.send(listening.inbox.entries[0].source, answer)
+    [envelope] = await dialled.inbox.count(1)
+    assert bytes(envelope.body.only or b"") == bytes(100_000)
