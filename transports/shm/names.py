@@ -10,7 +10,6 @@ import errno
 import fcntl
 import os
 import re
-import secrets
 import stat
 from typing import Final
 
@@ -30,7 +29,7 @@ def is_name(name: str) -> bool:
 
 def new_name() -> str:
     """One that nobody knows."""
-    return f"{_PREFIX}{secrets.token_hex(16)}"
+    return f"{_PREFIX}{os.urandom(16).hex()}"
 
 
 def create(folder: str) -> tuple[int, str]:

@@ -6,7 +6,6 @@ anyway. All functions here block; they run on threads.
 """
 
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol
@@ -146,6 +145,8 @@ class Spool:
     """
 
     def __init__(self, folder: str, piece_bytes: int) -> None:
+        import tempfile  # late: it brings archives and compression into a program's start
+
         # No name, no context: it lives as long as the blob that is made of it.
         self._file = tempfile.TemporaryFile(dir=folder or None, prefix="fdn-blob-")  # noqa: SIM115
         self._hasher = OutlineHasher(piece_bytes, self._file.write)
