@@ -287,3 +287,17 @@ async def test_what_is_no_reference_is_refused_where_it_arrives(file):
         for bad in (b"", b"\xc1", msgspec.msgpack.encode({"id": b"x"})):
             with pytest.raises(fdn.BadRequest, match="does not fit"):
                 await two.call("store.plain@n1", msgspec.msgpack.Ext(4, bad))
+
+
+@virtual
+@pytest.mark.skipif(not os.path.isdir("/dev/shm"), reason="this system shares no memory")
+async def test_the_pieces_of_a_blob_in_shared_memory_pass_as_handles():
+    async with World() as world:
+        one, two = await world.cluster(2, blobs=SMALL)
+        buffer = one.shared_buffer(len(DATA))
+        buffer[:] = DATA
+        async with await one.blob(buffer) as blob:
+            assert await received(blob, two).read() == DATA
+        stats = await one.stats()
+        assert stats.shared.passed == len(DATA) // (64 * KIB)  # the last, small piece goes in the message
+        assert stats.shared.in_flight == 0
