@@ -511,6 +511,8 @@ class Courier:
                 if transmission is None:
                     break
                 message = transmission.consignment.message
+                if link is not None and transmission.consignment.sends > 1:
+                    link.retransmitted += 1
                 if message.priority:
                     connection.send_ranked(_envelope(transmission), message.priority, "", message.deadline_at)
                 else:
