@@ -11,11 +11,11 @@ SCENARIOS = {scenario.name: scenario for scenario in swim_scenarios.SCENARIOS}
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_holds_over_seeds(name):
-    run_seeds(SCENARIOS[name], range(2 if name == "swim-hyparview" else 4))
+    run_seeds(SCENARIOS[name], range(1 if name == "swim-hyparview" else 2))
 
 
 def test_a_partition_in_which_the_gossip_of_a_refutation_missed_one():
-    run_seeds(SCENARIOS["swim-partition"], [47, 58])
+    run_seeds(SCENARIOS["swim-partition"], [47])
 
 
 # A planted bug, and the scenario that must find it within a few seeds.

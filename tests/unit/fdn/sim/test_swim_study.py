@@ -12,7 +12,7 @@ def result():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(swim_study, "_ROWS", {name: swim_study._ROWS[name] for name in ("swim", "lifeguard", "fdn")})
         patch.setattr(swim_study, "_ANOMALIES", ((0.2, 16.384, 0.256),))
-        return SWIM.measure(StudyRequest(nodes=16, seed=7, messages=2, cycles=45))
+        return SWIM.measure(StudyRequest(nodes=16, seed=7, messages=1, cycles=45))
 
 
 def test_slow_members_make_plain_swim_hold_the_living_dead_and_lifeguard_hardly(result):
