@@ -44,7 +44,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "config": ("fdn.cli.config", "Show the settings in force here, and where each came from."),
     "bench": (
         "fdn.cli.bench",
-        "Measure casts and calls beside bare pyzmq, events, streams, and what a blocked node does to the others.",
+        "Measure casts and calls beside bare pyzmq, events, streams, and what load of one kind does to the others.",
     ),
     "doctor": ("fdn.cli.doctor", "Check this machine and its settings for what fdn needs."),
     "debug": ("fdn.cli.debug", "Look into a running node, and at what goes over the wire."),

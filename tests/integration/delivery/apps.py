@@ -46,7 +46,7 @@ class Publisher:
     async def flood(self, flood: Flood) -> int:
         for number in range(flood.first, flood.first + flood.count):
             key = f"k{number % flood.keys}" if flood.keys else None
-            await self._node.publish(flood.subject, number, delivery=flood.delivery, key=key)  # type: ignore[arg-type]
+            await self._node.publish(flood.subject, number, delivery=flood.delivery, key=key)  # type: ignore[call-overload]
         return flood.count
 
     async def flush(self, seconds: float) -> int:

@@ -51,7 +51,8 @@ def test_a_line_for_each_event(capsys: pytest.CaptureFixture[str]) -> None:
 def test_json_is_one_object_a_line(form: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["sub", "a.>", "--count", "2", "--queue", "q", *form]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert rows[0] == {"subject": "a.b", "payload": {"x": 1}, "origin": "n1-id", "missed": 0, "headers": {}}
+    first = {"subject": "a.b", "payload": {"x": 1}, "origin": "n1-id", "missed": 0, "headers": {}, "redelivered": False}
+    assert rows[0] == first
     assert (rows[1]["subject"], rows[1]["missed"]) == ("a.c", 3)
     assert asked == [("a.>", "q")]
 

@@ -671,11 +671,11 @@ async def test_what_is_not_possible_is_refused_before_anything_is_sent():
     async with World() as world:
         (node,) = await world.cluster(1, app(math=Math))
         with pytest.raises(fdn.BadRequest, match="write key=str"):
-            await node.cast("math.echo", 1, key=17)  # type: ignore[arg-type]
+            await node.cast("math.echo", 1, key=17)  # type: ignore[call-overload]
         with pytest.raises(fdn.BadRequest, match="from -4 to 4"):
             await node.call("math.echo", 1, priority=9)
         with pytest.raises(fdn.BadRequest, match="expected 'wait' or 'refuse'"):
-            await node.publish("a", 1, when_full="drop")  # type: ignore[arg-type]
+            await node.publish("a", 1, when_full="drop")  # type: ignore[call-overload]
         with pytest.raises(fdn.BadRequest, match="latest"):
             await node.cast("math.echo", 1, latest="x" * 300)
 

@@ -21,6 +21,9 @@ class Asker:
         self.answer = self.answers.append
         self.outlet: Any = None
 
+    def withdraw(self, call_id: int) -> None:
+        """Nothing of it is on its way."""
+
 
 def item(value: Any) -> Envelope:
     return Envelope(Kind.ITEM, "request", 7, 0, None, body(value))
