@@ -63,25 +63,28 @@ def _settings(name: str, endpoint: str, advertise: str, lanes: int, *join: str) 
 
 
 async def _send(
-    node: Node, order: str, size: int, seconds: float, count: int | None, in_flight: int = 4
+    node: Node, order: str, size: int, seconds: float, count: int | None, in_flight: int = 4, keyed: bool = False
 ) -> dict[str, Any]:
-    """One round: `cast`, each awaited singly; or `call`, so many under way, each answered with the length."""
+    """One round: `cast`, each awaited singly; or `call`, so many under way, each answered with the length.
+
+    With `keyed`, each of those that call has a partition key of its own, which spreads them over the lanes.
+    """
     data, numbers = bytes(size), until(count or sys.maxsize, seconds, 1)
     before, bytes_before, started_at = await _arrived(node, 0)
     sent = 0
 
-    async def keep_sending() -> None:
+    async def keep_sending(key: str | None) -> None:
         nonlocal sent
         for _ in numbers:  # one source for all: together they send `count`
             if order == "cast":
                 await node.cast("bench.put", data)
             else:
-                await node.call("bench.put", data, returns=int, timeout=_TIMEOUT_S)
+                await node.call("bench.put", data, returns=int, timeout=_TIMEOUT_S, key=key)
             sent += 1
 
     async with asyncio.TaskGroup() as group:
-        for _ in range(1 if order == "cast" else in_flight):
-            group.create_task(keep_sending())
+        for number in range(1 if order == "cast" else in_flight):
+            group.create_task(keep_sending(f"sender-{number}" if keyed else None))
     number, bytes_, ended_at = await _arrived(node, before + sent)
     return {
         "sent": sent,

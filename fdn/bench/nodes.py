@@ -18,7 +18,7 @@ from fdn.bench.figures import latency
 from fdn.bench.worker import exchange, orders_on_loop, until
 from fdn.node import Node
 from fdn.running import SWITCH_INTERVAL_S
-from fdn.settings import Settings
+from fdn.settings import DataSettings, Settings
 
 __all__ = ("CLUSTER", "Sample", "receiver", "run_loop", "sender", "service_app")
 
@@ -71,21 +71,23 @@ def service_app() -> App:
     return app
 
 
-def receiver(endpoint: str) -> None:
-    """Serve at `endpoint` until there are no more orders."""
+def receiver(endpoint: str, latency: str = "sleep") -> None:
+    """Serve at `endpoint` until there are no more orders; `latency` is that of the settings."""
 
     async def run() -> None:
-        async with Node(service_app(), settings=Settings(name="receiver", cluster=CLUSTER, bind=endpoint)) as node:
+        settings = Settings(name="receiver", cluster=CLUSTER, bind=endpoint, data=DataSettings(latency=latency))
+        async with Node(service_app(), settings=settings) as node:
             await asyncio.to_thread(exchange, {"endpoint": node.endpoint})
 
     run_loop(run)
 
 
-def sender(endpoint: str, join: str) -> None:
+def sender(endpoint: str, join: str, latency: str = "sleep") -> None:
     """Join the receiver, and cast or call it as ordered."""
 
     async def run() -> None:
-        settings = Settings(name="sender", cluster=CLUSTER, bind=endpoint, join=(join,))
+        data = DataSettings(latency=latency)
+        settings = Settings(name="sender", cluster=CLUSTER, bind=endpoint, join=(join,), data=data)
         async with Node(settings=settings) as node:
             await orders_on_loop({}, lambda order: _WORK[order.pop("order")](node, **order))
 

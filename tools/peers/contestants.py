@@ -57,6 +57,7 @@ def everyone(peers: Sequence[str], python: Path | None, in_flight: int) -> Itera
         nodes, raw = stack.enter_context(pairs("tcp"))
         large = stack.enter_context(node_pair(stack.enter_context(endpoints("tcp"))))
         found = _fdn(nodes, large, in_flight)
+        found["fdn spin"] = _spin(stack.enter_context(_spinning()))
         if "pyzmq" in peers:
             found["pyzmq"] = _pyzmq(raw, in_flight)
         if "erlang" in peers:
@@ -98,6 +99,25 @@ def _fdn(nodes: Pair, large: Pair, in_flight: int) -> dict[str, Contestant]:
         "fdn async": Contestant("fdn", singly, "a Struct, in an `async def` handler", **work("async")),
         "fdn call": Contestant("fdn", "four `await node.call(...)` under way", "bytes; answers", large=bulk("call")),
     }
+
+
+@contextlib.contextmanager
+def _spinning() -> Iterator[Pair]:
+    listen, spin = "tcp://127.0.0.1:0", "spin"
+    with (
+        Worker("node-receiver", endpoint=listen, latency=spin) as receiver,
+        Worker("node-sender", endpoint=listen, latency=spin, join=receiver.ready["endpoint"]) as sender,
+    ):
+        yield Pair(receiver, sender)
+
+
+def _spin(nodes: Pair) -> Contestant:
+    def one_by_one(size: int, count: int) -> dict[str, Any]:
+        amount = {"size": size, "count": count, "seconds": _FOR_EVER_S}
+        return nodes.sender.ask("latency", ANSWER_S, handler="def", **amount)
+
+    awaits = 'each `await node.call(...)` singly, both ends with data.latency = "spin"'
+    return Contestant("fdn", awaits, "bytes, in a `def` handler", latency=one_by_one)
 
 
 def _pyzmq(raw: Pair, in_flight: int) -> Contestant:

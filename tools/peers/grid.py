@@ -188,7 +188,9 @@ def _fdn(proxy: Worker, lanes: int) -> Iterator[Puts]:
     ):
 
         def puts(size: int, senders: int, seconds: float) -> dict[str, Any]:
-            return sender.ask("call", ANSWER_S, size=size, seconds=seconds, count=None, in_flight=senders)
+            # With lanes, each sender has a key of its own, as the paper's had an affinity.
+            amount = {"size": size, "seconds": seconds, "count": None, "in_flight": senders, "keyed": lanes > 1}
+            return sender.ask("call", ANSWER_S, **amount)
 
         yield puts
 

@@ -26,5 +26,5 @@ def test_lanes_and_another_address() -> None:
             join=receiver.ready["endpoint"],
         ) as sender,
     ):
-        result = sender.ask("call", 60.0, size=1000, seconds=30.0, count=40, in_flight=8)
+        result = sender.ask("call", 60.0, size=1000, seconds=30.0, count=40, in_flight=8, keyed=True)
         assert (result["sent"], result["received"]) == (40, 40)
