@@ -120,6 +120,7 @@ class Outbox(abc.ABC):
         self._messages_sent = self._bytes_sent = self._batches_sent = 0
         self._refused = 0  # transfers that the peer would not take
         self._dropped = self._expired = self._unsendable = self._hwm_hits = self._credit_stalls = 0
+        self._n_shed = 0
         self._dropping = False
         self._share = _SHARE_LEAST  # exempt envelopes that leave without waiting for the end of the pass
         self._sent_before = 0  # messages, at the end of the pass before
@@ -261,6 +262,16 @@ class Outbox(abc.ABC):
         if not self._deferred:
             self._begin_pass()
 
+    def shed(self, priority: int, size: int) -> list[Envelope]:
+        """See `Connection.shed`."""
+        if self._ranked is None:
+            return []
+        dropped, freed = self._ranked.shed(priority, size)
+        self._messages_queued -= len(dropped)
+        self._bytes_queued -= freed
+        self._n_shed += len(dropped)
+        return dropped
+
     def compress(self) -> None:
         """See `Connection.compress`."""
         self._packer = self._packer or Packer()
@@ -344,6 +355,7 @@ class Outbox(abc.ABC):
             transfers_refused=self._refused,
             superseded=0 if self._ranked is None else self._ranked.superseded,
             credit_messages=self._window.messages_left,
+            shed=self._n_shed,
             packed_bytes_in=0 if self._packer is None else self._packer.bytes_in,
             packed_bytes_out=0 if self._packer is None else self._packer.bytes_out,
         )

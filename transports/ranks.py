@@ -147,6 +147,31 @@ class RankedQueue:
         self._count -= len(envelopes)
         return envelopes, size, timed, attachments
 
+    def shed(self, priority: int, size: int) -> tuple[list[Envelope], int]:
+        """Drop what makes room for a message of this priority and size: of the classes below it that are below 0, the
+        lowest first, and in each the oldest first. Nothing, if that would not be enough.
+
+        Returns:
+            What was dropped, and its estimated bytes.
+        """
+        classes = sorted(each for each in self._classes if each < min(0, priority))
+        if sum(waiting.size for each in classes for waiting in self._classes[each]) < size:
+            return [], 0
+        dropped: list[Envelope] = []
+        freed = 0
+        for each in classes:
+            waiting = self._classes[each]
+            while waiting and (freed < size or not dropped):
+                oldest = waiting.popleft()
+                dropped.append(oldest.envelope)
+                freed += oldest.size
+                if oldest.name is not None:
+                    del self._named[oldest.name]
+            if not waiting:
+                del self._classes[each]
+        self._count -= len(dropped)
+        return dropped, freed
+
     def clear(self) -> None:
         """Drop everything."""
         self._classes.clear()

@@ -116,6 +116,7 @@ class ConnectionStats:
     credit_messages: int = -1  # that may be sent before a further CREDIT; -1 is no limit
     packed_bytes_in: int = 0  # of frames that were compressed, before
     packed_bytes_out: int = 0  # and after; `bytes_sent` counts them as they were before, as credit does
+    shed: int = 0  # queued messages of a priority below 0 that were dropped for more urgent ones
     superseded: int = 0  # queued messages whose place a newer one of their name took
 
 
@@ -173,6 +174,11 @@ class Connection(Protocol):
     @property
     def full(self) -> bool:
         """Whether the queue has reached `outbox_messages_max` or `outbox_bytes_max`: a sender should `wait_room`."""
+
+    def shed(self, priority: int, size: int) -> list[Envelope]:
+        """Make room for one message of this priority and size, which is then sent in any case: drop queued ones of
+        lower priorities below 0. Returns those; none if that is not enough.
+        """
 
     def compress(self) -> None:
         """Compress batches from now on, where they shrink. Only for a peer that reads such frames."""

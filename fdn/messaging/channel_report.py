@@ -25,6 +25,7 @@ _OF_LINKS: Final = (
     "dropped",
     "expired",
     "superseded",
+    "shed",
     "packed_bytes_in",
     "packed_bytes_out",
 )

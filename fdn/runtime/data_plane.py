@@ -660,7 +660,12 @@ class DataPlane:
             link.first = first
             return link
 
-        lanes = self._lanes[first.peer, first.channel] = Lanes(first, make, self._parallelism[first.channel])
+        lanes = self._lanes[first.peer, first.channel] = Lanes(
+            first,
+            make,
+            self._parallelism[first.channel],
+            lambda node, envelope, error: self.on_refused(node, envelope, error),
+        )
         return lanes
 
     def _every_link(self) -> Iterator[Link]:

@@ -3,15 +3,16 @@
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from fdn.errors import Overloaded, Unreachable
+from fdn.errors import Error, Overloaded, Unreachable
 from fdn.runtime.flow.lane_choice import LaneTable, choose_lane
 from fdn.runtime.link import Link
 from fdn.runtime.send_options import SendOptions
 from transports.transport import Connection
-from transports.wire.envelope import Envelope
+from transports.wire.envelope import Envelope, Kind
 
 __all__ = ("Lanes",)
 
+_FULL: Final = "the queue to its node was full"
 _NO_ROOM: Final = "its handlers are slower than what is sent, or the network is: slow down, or add nodes that serve it"
 
 
@@ -25,6 +26,7 @@ class Lanes:
         first: Lane 0.
         make: Makes the link of another lane.
         lanes_max: How many may be used; the peer may admit fewer.
+        on_shed: Called with the node and each CALL that was dropped, while it waited, for a more urgent message.
 
     Attributes:
         links: Those that were made, by lane.
@@ -33,7 +35,14 @@ class Lanes:
         last: Its lane.
     """
 
-    def __init__(self, first: Link, make: Callable[[int], Link], lanes_max: int) -> None:
+    def __init__(
+        self,
+        first: Link,
+        make: Callable[[int], Link],
+        lanes_max: int,
+        on_shed: Callable[[str, Envelope, Error], None],
+    ) -> None:
+        self._on_shed = on_shed
         self.links: list[Link] = [first]
         self.table = LaneTable(1)
         self.why = ""
@@ -98,7 +107,7 @@ class Lanes:
             connection = link.connection
             if connection is None:
                 await link.wait_open()
-            elif connection.has_room(size):
+            elif connection.has_room(size) or self._shed(link, connection, options, size):
                 return link, connection
             elif options.refuse:
                 raise Overloaded(f"the queue to node {link.peer} is full on the {link.channel} channel", hint=_NO_ROOM)
@@ -118,6 +127,15 @@ class Lanes:
             connection.send(envelope, deadline_at)
         if options.key is not None:
             self.table.on_sent(options.key)
+
+    def _shed(self, link: Link, connection: Connection, options: SendOptions, size: int) -> bool:
+        dropped = connection.shed(options.priority, size)
+        for envelope in dropped:
+            if envelope.kind == Kind.CALL:  # nobody waits for the others
+                self._on_shed(
+                    link.peer, envelope, Overloaded(f"dropped for what is more urgent: {_FULL}", hint=_NO_ROOM)
+                )
+        return bool(dropped)
 
     def on_lost(self, lane: int) -> None:
         """What was under way there will not arrive any more."""

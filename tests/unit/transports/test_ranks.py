@@ -124,3 +124,26 @@ def test_clear():
     ranked.put(cast(1), 100, 1, "speed")
     ranked.clear()
     assert (len(ranked), ranked.choose(False), ranked.put(cast(2), 100, 1, "speed")) == (0, False, (1, 100))
+
+
+@pytest.mark.parametrize(
+    ("priority", "size", "dropped"),
+    [
+        (0, 100, [3]),
+        (4, 250, [3, 1, 4]),
+        (0, 300, [3, 1, 4]),
+        (-1, 100, [3]),
+        (-2, 100, []),
+        (4, 301, []),  # not enough
+        (0, 0, [3]),
+    ],
+)
+def test_shedding_takes_the_lowest_class_first_and_there_the_oldest(priority: int, size: int, dropped: list[int]):
+    ranked = queue()
+    for number, each in enumerate((-1, 0, -2, -1, 3), 1):
+        ranked.put(cast(number), 100, each, "x" if number == 3 else "")
+    out, freed = ranked.shed(priority, size)
+    assert ([envelope.id for envelope in out], freed) == (dropped, 100 * len(dropped))
+    assert len(ranked) == 5 - len(dropped)
+    assert sorted(departures(ranked)) == sorted({1, 2, 3, 4, 5} - set(dropped))
+    assert ranked.put(cast(9), 100, -2, "x") == (1, 100)

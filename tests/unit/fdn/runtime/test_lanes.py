@@ -234,3 +234,25 @@ async def test_closing_the_plane_says_goodbye_on_every_lane():
     await side.rig.plane.close()
     await spin()
     assert [envelope.kind for envelope in side.peer.heard] == [Kind.BYE] * 2
+
+
+@virtual
+async def test_what_can_be_spared_makes_room_for_what_is_more_urgent():
+    side = Side(parallelism=1)
+    side.credit = (1, 100_000)
+    refused: list[tuple[str, int, Exception]] = []
+    side.rig.plane.on_refused = lambda node, envelope, error: refused.append((node, envelope.id, error))
+    await side.send(0)
+    _, connection = await side.lanes.reach(NO_OPTIONS, 0)
+    number = 0
+    while not connection.full:
+        number += 1
+        side.lanes.send(connection, call(number), SendOptions(priority=-1), 0.0)
+    before = connection.stats().queued_messages
+    assert await side.send(100_000, URGENT) == 0
+    assert await side.send(100_001, SendOptions("k")) == 0
+    assert [(node, each) for node, each, _ in refused] == [(side.peer.node, 1), (side.peer.node, 2)]
+    assert isinstance(refused[0][2], Overloaded)
+    assert (connection.stats().shed, connection.stats().queued_messages) == (2, before)
+    with pytest.raises(Overloaded):
+        await side.lanes.reach(SendOptions(priority=-1, refuse=True), 0)  # its own class is not shed for it
