@@ -348,8 +348,8 @@ class Node:
         """Await it to send without waiting for an answer. See `fdn.messaging.calls.Caller.cast`.
 
         At most once, unless `delivery` says more. Casts from one task to one node arrive in order, as long as there is
-        one lane (`data.parallelism`) and nobody gives a priority; those of one key always do. It waits while the
-        receiver grants no credit.
+        one lane (`data.parallelism`), nobody gives a priority and none is so large that it goes in pieces
+        (`data.chunk_bytes`); those of one key always do. It waits while the receiver grants no credit.
 
         Args:
             target: As for `call`.
@@ -602,9 +602,10 @@ class Node:
     def publish(self, subject: str, payload: Any = None, **options: Any) -> Awaitable[int]:
         """Await it to send to every node that wants the subject: at most once, unless `delivery` says more.
 
-        Events from one task to one subscription arrive in order, as long as there is one lane (`events.parallelism`)
-        and nobody gives a priority; those of one key always do. It waits while a receiver grants no credit, which is
-        while a subscription there that waits (`policy="wait"`) is full; the others have got the event before that.
+        Events from one task to one subscription arrive in order, as long as there is one lane (`events.parallelism`),
+        nobody gives a priority and none goes in pieces (`data.chunk_bytes`); those of one key always do. It waits while
+        a receiver grants no credit, which is while a subscription there that waits (`policy="wait"`) is full; the
+        others have got the event before that.
 
         Args:
             subject: Tokens joined by dots: `orders.eu.created`.

@@ -220,6 +220,8 @@ class Caller:
     def cast(self, target: str, payload: Any = None) -> Awaitable[None]:
         """Send without waiting for an answer. At most once; casts from one task to one node arrive in order.
 
+        Small ones may overtake large ones, which go in pieces.
+
         Sent at once where a link with room is open; the `await` waits while the receiver grants no credit or the link
         is not open.
 

@@ -127,6 +127,8 @@ class Events:
     def publish(self, subject: str, payload: Any = None) -> Awaitable[int]:
         """Send to every node that wants the subject. At most once; events of one task arrive in order.
 
+        Small ones may overtake large ones, which go in pieces.
+
         Sent at once where open links have room; the `await` waits while a receiver grants no credit, or a link to one
         is not open yet.
 
