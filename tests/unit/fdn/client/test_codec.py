@@ -6,7 +6,7 @@ import msgpack
 import msgspec
 import pytest
 
-from fdn.client.codec import Kind, Received, batch, decode, encode, envelope, headers_of, pair_of
+from fdn.client.codec import Kind, Received, batch, decode, encode, envelope, headers_of, pair_of, wishes_of
 from fdn.errors import BadRequest
 
 
@@ -105,3 +105,15 @@ def test_a_body_that_no_frame_holds_is_refused_before_it_costs_the_connection():
     assert len(encode(bytes(16 * 1024 * 1024 - 5))) == 16 * 1024 * 1024
     with pytest.raises(BadRequest, match="16777217 bytes exceeds 16777216"):
         encode(bytes(16 * 1024 * 1024 - 4))
+
+
+def test_key_and_priority_travel_as_meta():
+    assert wishes_of(None, 0) == {}
+    assert wishes_of("k", 0) == {2: "k"}
+    assert wishes_of(b"k", -4) == {2: b"k", 3: -4}
+
+
+@pytest.mark.parametrize(("key", "priority"), [("", 0), (7, 0), ("x" * 257, 0), (None, 5), (None, True), (None, "1")])
+def test_a_key_or_priority_that_cannot_be_is_refused(key: Any, priority: Any):
+    with pytest.raises(BadRequest, match=r"key=|priority="):
+        wishes_of(key, priority)
