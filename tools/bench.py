@@ -15,7 +15,7 @@ _DEFAULT_KINDS: Final = ("cast", "call")
 _RESULTS: Final = Path("build", "bench")
 # Written out, so that --help needs nothing but the standard library; a test holds them to those of tools.peers.
 _PEERS: Final = ("pyzmq", "erlang", "zenoh", "nats", "redis")
-_PARTS: Final = ("side_by_side", "shared", "mixed", "overload", "load")
+_PARTS: Final = ("side_by_side", "shared", "blob", "mixed", "overload", "load")
 
 
 def bench(root: Path, arguments: Sequence[str]) -> int:

@@ -137,6 +137,18 @@ def _shared(results: Results) -> list[str]:
     return [*_table(("MB/s", *map(_size, sizes)), rows), "", *handles]
 
 
+def _blob(results: Results) -> list[str]:
+    blob = results["messages"]["blob"]
+    names = {"frames": "a file, in frames over TCP", "shared": "shared memory, as handles"}
+    rows = (
+        [name, f"{of['mb_s']:,.0f}", f"{of['extra_mib']['holder']:,.0f}", f"{of['extra_mib']['taker']:,.0f}"]
+        for way, name in names.items()
+        for of in (blob[way],)
+    )
+    head = (f"{_size(blob['size'])}", "MB/s", "more at its holder, MiB", "more where it went, MiB")
+    return _table(head, rows)
+
+
 def _mixed(results: Results) -> list[str]:
     mixed = results["messages"]["mixed"]
     parts = {"fdn": mixed, "one connection (B0)": mixed.get("b0"), "Distributed Erlang": mixed.get("erlang")}
@@ -277,6 +289,7 @@ FIGURES: Final[Mapping[str, Callable[[Results], list[str]]]] = {
     "calls": _side_by_side("calls", "calls a second"),
     "large": _side_by_side("large", "MB/s"),
     "shared": _shared,
+    "blob": _blob,
     "mixed": _mixed,
     "overload": _overload,
     "load": _load,

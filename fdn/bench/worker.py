@@ -25,6 +25,8 @@ __all__ = ("ROLES", "Worker", "exchange", "main", "orders", "orders_on_loop", "u
 ROLES: Final[Mapping[str, str]] = {
     "b0-receiver": "fdn.bench.one_connection:receiver",
     "b0-sender": "fdn.bench.one_connection:sender",
+    "blob-holder": "fdn.bench.blob_nodes:holder",
+    "blob-taker": "fdn.bench.blob_nodes:taker",
     "event-publisher": "fdn.bench.event_nodes:publisher",
     "event-subscriber": "fdn.bench.event_nodes:subscriber",
     "large-receiver": "fdn.bench.large_nodes:receiver",

@@ -1,4 +1,4 @@
-"""`fdn bench mixed`, `overload`, `large`, `shared` and `load`: large things, and what a load does to the rest."""
+"""`fdn bench mixed`, `overload`, `large`, `shared`, `blob`, `load`: large things, and what a load does to the rest."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -212,6 +212,35 @@ def _shared(invocation: Invocation, /, duration: float, save: Path | None, **loa
     return Keep(save, None, 0.0).emit(invocation, result, lambda: invocation.emit(rows, *columns))
 
 
+@examples("fdn bench blob", "fdn bench blob --size 64MiB --times 1 --json")
+@click.command("blob")
+@save_option
+@target_options
+@output_options
+@click.option("--size", type=size, default="1GiB", show_default=True, help="Bytes of the object.")
+@click.option("--times", type=click.IntRange(1, 100), default=3, show_default=True, help="How often it is fetched.")
+@click.pass_obj
+def _blob(invocation: Invocation, /, save: Path | None, **load: Any) -> int:
+    """Fetch a large object from another process, in frames and by shared memory, every piece checked.
+
+    The rate is that of the quickest time. extra is by how much each process grew meanwhile; what it maps of shared
+    memory counts.
+    """
+    from fdn.bench.blob import BlobPlan, measure_blob
+
+    own_processes_only(invocation)
+    plan: Any = BlobPlan(say=progress(), **load)
+    result = measure_blob(plan)
+    rows = [
+        {"way": way, "mb_s": of["mb_s"]} | {f"{name}_extra_mib": extra for name, extra in of["extra_mib"].items()}
+        for way, of in result.items()
+        if isinstance(of, dict)
+    ]
+    keys = ("mb_s", "holder_extra_mib", "taker_extra_mib")
+    columns = (Column("way"), *(Column(key, show=_figure) for key in keys))
+    return Keep(save, None, 0.0).emit(invocation, result, lambda: invocation.emit(rows, *columns))
+
+
 @examples("fdn bench load", "fdn bench load --nodes 3 --load 0.8 --json")
 @click.command("load")
 @_options
@@ -260,4 +289,4 @@ def _figure(value: Any) -> str:
     return "-" if value is None else number(value)
 
 
-COMMANDS: Final = (_mixed, _overload, _large, _shared, _load)
+COMMANDS: Final = (_mixed, _overload, _large, _shared, _blob, _load)

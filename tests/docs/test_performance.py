@@ -49,6 +49,6 @@ def test_what_lost_something_says_so() -> None:
 
 def test_results_are_of_whole_runs() -> None:
     messages = json.loads((ROOT / performance.RESULTS / "messages.json").read_text(encoding="utf-8"))
-    assert {"budgets", "rows", "shared", "mixed", "overload", "load", "machine", "versions"} <= {*messages}
+    assert {"budgets", "rows", "shared", "blob", "mixed", "overload", "load", "machine", "versions"} <= {*messages}
     for row in messages["rows"]:
         assert row.get("sent") == row.get("received"), row

@@ -142,6 +142,11 @@ def result() -> dict[str, Any]:
         "mixed": mixed | {"b0": {"incidents": 9}, "erlang": erlang_part},
         "overload": overload | {"async": overload},
         "load": {"quiet": load, "bulk": load},
+        "blob": {
+            "size": 100,
+            "frames": {"received": [100, 100], "extra_mib": {"holder": 9.0, "taker": 8.0}},
+            "shared": {"received": [100], "extra_mib": {"holder": 9.0, "taker": 900.0}},
+        },
         "shared": {
             "rows": [{"size": mib, "kind": kind, "to_raw": 3.5} for kind in ("again", "fresh")],
             "handles": [{"size": n * mib, "p50_us": 300.0 + n} for n in (1, 32)],
@@ -166,6 +171,8 @@ def test_a_promise_is_kept_broken_or_not_shown(result: dict[str, Any]) -> None:
         (("mixed", "saturated", "p99_us"), 1300.0),
         (("mixed", "bulk_mb_s"), 1000.0),
         (("mixed", "scenarios", "reader_stopped", "incidents"), 2),
+        (("blob", "frames", "extra_mib", "taker"), 65.0),
+        (("blob", "shared", "received", 0), 99),
         (("shared", "rows", 0, "to_raw"), 2.9),
         (("shared", "handles", 1, "p50_us"), 400.0),
         (("overload", "goodput_to_capacity"), 0.89),

@@ -114,6 +114,14 @@ def _handles(figures: _Figures) -> tuple[str, bool]:
     return shown, max(p50s) <= 1.2 * min(p50s)
 
 
+def _blob(figures: _Figures) -> tuple[str, bool]:
+    blob = figures.part("blob")
+    extra = blob["frames"]["extra_mib"]
+    text = f"{extra['holder']:,.0f} MiB at its holder, {extra['taker']:,.0f} MiB where it went"
+    whole = all(received == blob["size"] for way in ("frames", "shared") for received in blob[way]["received"])
+    return text + ("" if whole else ", NOT WHOLE"), whole and max(extra.values()) < 64
+
+
 def _mixed_tail(figures: _Figures) -> tuple[str, bool]:
     own, beside = figures.part("mixed", "saturated", "p99_us"), figures.part("mixed", "erlang", "saturated", "p99_us")
     return f"{beside / own:.1f}x below ({own:,.0f} to {beside:,.0f} us)", own * 10 <= beside
@@ -190,6 +198,7 @@ BUDGETS: Final[tuple[tuple[str, str, _Judge], ...]] = (
     ("1 to 16 MiB, tcp, beside pyzmq copy=False", "0.95x", _large),
     ("1 to 16 MiB, same host, every byte read, beside pyzmq ipc", "3x", _shared),
     ("handle pass, 1 MiB to 1 GiB, p50", "flat within 20 %", _handles),
+    ("a blob, whole and checked: more memory at each end", "under 64 MiB", _blob),
     ("coordination while data is saturated, p99", "10x below Distributed Erlang", _mixed_tail),
     ("bulk beside it", "no less than Distributed Erlang", _mixed_bulk),
     ("incidents while data is saturated", "0; over one connection above 0", _incidents),

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from fdn import __version__
+from fdn.bench.blob import BlobPlan, measure_blob
 from fdn.bench.large import SIZES
 from fdn.bench.load import LoadPlan, measure_load
 from fdn.bench.mixed import MixedPlan, measure_mixed
@@ -28,7 +29,7 @@ from tools.progress import StepFailedError
 __all__ = ("IN_FLIGHT", "PARTS", "SuitePlan", "measure", "measure_side_by_side", "progress", "run", "table")
 
 IN_FLIGHT: Final = 256
-PARTS: Final = ("side_by_side", "shared", "mixed", "overload", "load")
+PARTS: Final = ("side_by_side", "shared", "blob", "mixed", "overload", "load")
 _CAST_BYTES: Final = 100
 _CALL_BYTES: Final = 64
 _FIRST_COUNT: Final = 256
@@ -47,6 +48,7 @@ class SuitePlan:
         round_s: Seconds of one round of one contestant.
         rounds: How many.
         long_s: Seconds of each figure of the other parts.
+        blob_bytes: Of the large object.
         say: Told what begins.
     """
 
@@ -55,12 +57,13 @@ class SuitePlan:
     round_s: float = 0.8
     rounds: int = ROUNDS
     long_s: float = 10.0
+    blob_bytes: int = 1 << 30
     say: Callable[[str], None] = lambda text: None
 
     @classmethod
     def quick(cls, **fields: Any) -> "SuitePlan":
         """The whole in about two minutes; figures are rough."""
-        return cls(**{"round_s": 0.15, "rounds": 3, "long_s": 1.5, **fields})
+        return cls(**{"round_s": 0.15, "rounds": 3, "long_s": 1.5, "blob_bytes": 1 << 26, **fields})
 
 
 def run(root: Path, plan: SuitePlan, out: Path | None) -> int:
@@ -104,6 +107,8 @@ def measure(plan: SuitePlan, python: Path | None, skipped: Mapping[str, str]) ->
     if "shared" in plan.parts:
         shared = SharedPlan(duration_s=plan.round_s * plan.rounds, rounds=plan.rounds, say=_prefixed(plan, "shared"))
         result["shared"] = measure_shared(shared)
+    if "blob" in plan.parts:
+        result["blob"] = measure_blob(BlobPlan(size=plan.blob_bytes, say=_prefixed(plan, "blob")))
     if "mixed" in plan.parts:
         peers = ("b0", "erlang") if "erlang" in present else ("b0",)
         say = _prefixed(plan, "mixed")

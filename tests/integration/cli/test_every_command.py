@@ -85,6 +85,7 @@ PLANS = {
     "bench mixed": Plan(("--duration", "500ms", "--size", "1MiB"), talks=False),
     "bench large": Plan(("--duration", "50ms", "--sizes", "64KiB"), talks=False),
     "bench shared": Plan(("--duration", "50ms", "--sizes", "64KiB", "--handles", "64KiB"), talks=False),
+    "bench blob": Plan(("--size", "256KiB", "--times", "1"), talks=False),
     "bench load": Plan(("--duration", "100ms", "--nodes", "2", "--bulk-size", "64KiB"), talks=False),
     "bench overload": Plan(("--duration", "300ms", "--deadline", "200ms", "--handler", "def"), talks=False),
     "bench stall": Plan(("--scenario", "idle"), talks=False),

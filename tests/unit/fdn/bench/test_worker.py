@@ -62,6 +62,7 @@ def test_a_worker_that_ends_or_hangs_is_an_error(capfd: pytest.CaptureFixture[st
 def test_every_role_is_there() -> None:
     kinds: dict[str, tuple[str, ...]] = {"event": ("publisher", "subscriber"), "stream": ("client", "server")}
     kinds |= dict.fromkeys(("b0", "large", "mixed", "node", "raw", "shared"), ("receiver", "sender")) | {
+        "blob": ("holder", "taker"),
         "load": ("member",),
         "overload": ("client", "server"),
     }

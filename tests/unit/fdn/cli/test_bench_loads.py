@@ -105,6 +105,20 @@ def test_shared(plans: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["bench", "shared", "--json"]) == 0
 
 
+def test_blob(plans: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def blob(plan: Any) -> dict[str, Any]:
+        plans.append(plan)
+        way = {"mb_s": 900.0, "received": [plan.size], "extra_mib": {"holder": 9.0, "taker": 8.0}}
+        return {"size": plan.size, "frames": way, "shared": way}
+
+    monkeypatch.setattr("fdn.bench.blob.measure_blob", blob)
+    assert run(["bench", "blob", "--size", "1MiB", "--times", "2"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]] == ["frames", "shared"]
+    assert (plans[-1].size, plans[-1].times) == (2**20, 2)
+    assert run(["bench", "blob", "--json"]) == 0
+    assert run(["bench", "blob", "--join", "127.0.0.1:1"]) == 2
+
+
 def test_load(plans: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["bench", "load", "--nodes", "3", "--load", "0.8", "--bulk-mb-s", "50"]) == 0
     out, err = capsys.readouterr()
