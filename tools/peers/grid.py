@@ -52,8 +52,8 @@ class GridPlan:
     round_trips_s: tuple[float, ...] = (0.001, 0.020)
     sizes: tuple[int, ...] = (_KIB, 512 * _KIB, 8 * _MIB)
     senders: tuple[int, ...] = (1, 8, 32, 128)
-    seconds: float = 1.0
-    rounds: int = 3
+    seconds: float = 0.8
+    rounds: int = 2
     say: Callable[[str], None] = lambda text: None
 
     @classmethod
