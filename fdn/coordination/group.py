@@ -486,4 +486,4 @@ def _error_of(answer: Answer) -> Error:
         case Refusal.STOPPED:
             return _ended()
     reason = "refused" if answer.refusal is None else answer.refusal.value
-    return BadRequest(f"consensus: {reason}{detail}", hint="compare it with `fdn raft status`")
+    return BadRequest(f"consensus: {reason}{detail}", hint="its voters are what they were")
