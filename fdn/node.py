@@ -349,7 +349,7 @@ class Node:
 
         At most once, unless `delivery` says more. Casts from one task to one node arrive in order, as long as there is
         one lane (`data.parallelism`), nobody gives a priority and none is so large that it goes in pieces
-        (`data.chunk_bytes`); those of one key always do. It waits while the receiver grants no credit.
+        (`data.chunk_bytes`); those of one key and one priority always do. It waits while the receiver grants no credit.
 
         Args:
             target: As for `call`.
@@ -603,9 +603,9 @@ class Node:
         """Await it to send to every node that wants the subject: at most once, unless `delivery` says more.
 
         Events from one task to one subscription arrive in order, as long as there is one lane (`events.parallelism`),
-        nobody gives a priority and none goes in pieces (`data.chunk_bytes`); those of one key always do. It waits while
-        a receiver grants no credit, which is while a subscription there that waits (`policy="wait"`) is full; the
-        others have got the event before that.
+        nobody gives a priority and none goes in pieces (`data.chunk_bytes`); those of one key and one priority always
+        do. It waits while a receiver grants no credit, which is while a subscription there that waits
+        (`policy="wait"`) is full; the others have got the event before that.
 
         Args:
             subject: Tokens joined by dots: `orders.eu.created`.

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 import fdn
 from fdn.settings import setting_fields
 from tests.docs.snippets import ROOT
@@ -18,6 +20,7 @@ def test_there_is_no_page_too_many():
     assert held == {*reference.pages()}
 
 
+@pytest.mark.timeout(180)  # it makes all pages five times
 def test_writes_what_it_compares(tmp_path: Path):
     assert {*reference.write(tmp_path)} == {*reference.pages()}
     assert reference.write(tmp_path) == []
