@@ -30,7 +30,7 @@ from transports.packing import Packer
 from transports.parcel import ATTACHED_BYTES_MIN, Buffer, Parcel, lay_out
 from transports.ranks import RankedQueue
 from transports.shm.handles import Lender, as_handles, handle_frames, weight
-from transports.transport import ATTACHMENTS, CHUNKS, ConnectionStats
+from transports.transport import ATTACHMENTS, CHUNKS, SENT, ConnectionStats
 from transports.wire.batch import encode_batch
 from transports.wire.envelope import Envelope, Kind
 
@@ -43,6 +43,8 @@ logger = logging.getLogger(__name__)
 # What an envelope weighs beside its body, for the bounds only: array, kind, id, deadline and a usual address.
 # Credit counts the bytes really sent.
 _ENVELOPE_BYTES = 48
+_SENT = int(Kind.SENT)
+_CLOCK_S = 0.005  # between two words of our clock, where the peer wants to know how old messages are
 
 # Of the answers that one pass makes, each quarter leaves by itself, if it is no fewer than this: else whoever asked for
 # 256 things would wait, idle, until all are done, and then we for the next 256. A batch costs some 40 us on its way.
@@ -115,6 +117,8 @@ class Outbox(abc.ABC):
         self._attaches = False  # whether the peer takes attachments
         self._lender: Lender | None = None  # if it is on this host
         self._chunks = False  # and pieces
+        self._clocks = False  # and clocks
+        self._clocked_at = 0.0
         self._messages_queued = 0  # all but the open batch
         self._bytes_queued = 0
         self._messages_sent = self._bytes_sent = self._batches_sent = 0
@@ -204,6 +208,7 @@ class Outbox(abc.ABC):
         """See `Connection.agree`."""
         self._attaches = ATTACHMENTS in features
         self._chunks = self._attaches and CHUNKS in features
+        self._clocks = SENT in features
 
     def grant_bulk(self, total: int) -> None:
         """See `Connection.grant_bulk`."""
@@ -652,6 +657,11 @@ class Outbox(abc.ABC):
         envelopes = self._stamp(batch) if batch.timed else batch.envelopes
         if not envelopes or self._ended:  # an `on_expired` may have closed us
             return
+        if self._clocks and needs_credit and batch.timed and not batch.attachments:
+            now = self._now()
+            if now - self._clocked_at >= _CLOCK_S:
+                self._clocked_at = now
+                envelopes = [Envelope(Kind.SENT, "", int(now * 1000)), *envelopes]
         try:
             frame = encode_batch(envelopes)
         except LocalProtocolError:
@@ -676,7 +686,7 @@ class Outbox(abc.ABC):
             self._writable = self._write(frame)
         if needs_credit:
             self._window.spend(messages, size + weighs)
-        self._messages_sent += messages
+        self._messages_sent += messages - (envelopes[0].kind == _SENT)
         self._bytes_sent += size
         self._batches_sent += 1
         if self._bulk is not None and needs_credit:

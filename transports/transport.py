@@ -18,6 +18,7 @@ from transports.wire.envelope import Envelope
 __all__ = (
     "ATTACHMENTS",
     "CHUNKS",
+    "SENT",
     "SHARED_MEMORY",
     "Batch",
     "Connection",
@@ -34,6 +35,7 @@ __all__ = (
 ATTACHMENTS: Final = "attachments"  # a feature of the handshake: frames behind a batch are understood
 SHARED_MEMORY: Final = "shared_memory"  # in a WELCOME: the listener sees the dialler's probe, and takes handles
 CHUNKS: Final = "chunks"  # and large messages in pieces
+SENT: Final = "sent"  # and when by the sender's clock a batch has left
 
 
 class Batch:

@@ -37,6 +37,7 @@ from transports.shm.handles import Lender
 from transports.transport import (
     ATTACHMENTS,
     CHUNKS,
+    SENT,
     SHARED_MEMORY,
     Batch,
     ConnectionEvent,
@@ -55,7 +56,10 @@ _log = logging.getLogger(__name__)
 _LAST_WORDS_S = 1.0  # for the answers of a member that has left, which the word of it may have overtaken
 _OVERDREW_S = 1.0  # between two facts about a peer that sends without credit
 DATA_CHANNELS = (Channel.DATA, Channel.EVENTS)
-DATA_FEATURES = (ATTACHMENTS, CHUNKS, ZLIB)  # optional parts of the protocol that we speak there
+_SENT = int(Kind.SENT)
+_AGED_S = 0.02  # on the way, beyond the shortest: until then nothing is looked at
+_ANSWER_S = 0.005  # an answer takes so long, too
+DATA_FEATURES = (ATTACHMENTS, CHUNKS, ZLIB, SENT)  # optional parts of the protocol that we speak there
 _credit_decoder = msgspec.msgpack.Decoder(tuple[int, int, int])
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -130,6 +134,7 @@ class DataPlaneStats:
     listeners: Mapping[str, ListenerStats]  # by channel
     links: Mapping[str, ConnectionStats]  # by "node channel", open ones; behind it the lane, unless it is 0
     unknown_kinds: int  # envelopes of kinds that nobody registered for
+    expired: int  # messages dropped because they were so long on their way that an answer would have come too late
     malformed: int  # CREDITs that could not be read
     unanswerable: int  # answers dropped because the asker cannot be reached
     bulk: AssemblyStats  # large messages, as they come in
@@ -137,6 +142,26 @@ class DataPlaneStats:
     flows: Mapping[str, FlowStats]  # by the keys of `links`: what is made of each
     overdrawn: int  # messages that were sent without the credit that they need
     relaying: RelayingStats
+
+
+class _Late:
+    """What comes in was long on its way: which of it would still be of use?"""
+
+    __slots__ = ("_age_s", "_began", "_now")
+
+    def __init__(self, age_s: float, loop: asyncio.AbstractEventLoop) -> None:
+        self._age_s = age_s
+        self._now = loop.time
+        self._began = loop.time()
+
+    def judge(self, envelope: Envelope) -> bool:
+        """Take the time that it was on its way from what it has left; True if that is too little to be answered in."""
+        gone_s = self._age_s + self._now() - self._began  # those before it in the batch took their time, too
+        left_s = envelope.deadline_ms / 1000 - gone_s
+        if left_s <= _ANSWER_S + gone_s / 32:  # who has waited for long is measured less precisely
+            return True
+        envelope.deadline_ms = int(left_s * 1000) or 1
+        return False
 
 
 class DataPlane:
@@ -190,6 +215,7 @@ class DataPlane:
         self._view = EMPTY_VIEW
         self._sweep: asyncio.TimerHandle | None = None
         self._unknown_kinds = self._malformed = self._unanswerable = self._handler_faults = self._overdrawn = 0
+        self._expired = 0
         self._closed = False
         self._leaving: dict[str, tuple[asyncio.TimerHandle, str]] = {}
         self._overdrawing: dict[Session, int] = {}  # messages that are not in a fact yet
@@ -355,6 +381,7 @@ class DataPlane:
             links={key: connection.stats() for key, (_, connection) in open_links.items()},
             flows={key: self._governor.flow(link) for key, (link, _) in open_links.items()},
             unknown_kinds=self._unknown_kinds,
+            expired=self._expired,
             malformed=self._malformed,
             unanswerable=self._unanswerable,
             handler_faults=self._handler_faults,
@@ -421,7 +448,14 @@ class DataPlane:
         if batch.has_handles:
             envelopes = self.map_shared(session, envelopes)
         handlers = self.handlers
+        if envelopes and envelopes[0].kind == _SENT:
+            session.transit.on_clock(envelopes[0].id / 1000, self._loop.time())
+            envelopes = envelopes[1:]
+        late = _Late(session.transit.age_s, self._loop) if session.transit.age_s > _AGED_S else None
         for envelope in envelopes:
+            if late is not None and envelope.deadline_ms and late.judge(envelope):
+                self._expired += 1
+                continue
             handler = handlers.get(envelope.kind)
             if handler is None:
                 self._on_other_kind(session, envelope)

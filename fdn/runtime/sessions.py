@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from fdn.runtime.flow.transit import Transit
 from fdn.runtime.greeting import HANDSHAKE_BYTES_MAX, Greeter
 from fdn.runtime.outlets import Outlet
 from transports.channel import Channel
@@ -41,6 +42,7 @@ class Session:
         lane: Which of the peer's parallel connections on this channel it is.
         is_client: Whether it is no member.
         key: Its public key, or None without CURVE.
+        transit: How long its messages are on their way.
         grant: What it may send us, and what we have consumed of it.
         answer: Sends an envelope back to this peer, without waiting: for a client on this very connection, for a node
             on our own connection to it.
@@ -60,6 +62,7 @@ class Session:
         "outlet",
         "peer",
         "source",
+        "transit",
         "withdraw",
     )
 
@@ -70,6 +73,7 @@ class Session:
         self.hello = hello
         self.peer = hello.identity.node
         self.lane = hello.lane
+        self.transit = Transit()
         self.is_client = hello.role is Role.CLIENT
         self.key = batch.key
         self.grant = grant

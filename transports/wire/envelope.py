@@ -35,6 +35,7 @@ class Kind(enum.IntEnum):
     CHUNK = 17
     CORE = 18
     RELAY = 19
+    SENT = 20
 
 
 class MetaKey(enum.IntEnum):

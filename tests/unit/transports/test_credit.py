@@ -7,7 +7,16 @@ from transports.wire.envelope import Kind
 
 
 def test_the_exempt_kinds_are_those_of_the_specification():
-    assert set(Kind) - EXEMPT_KINDS == {Kind.CALL, Kind.ITEM, Kind.END, Kind.CAST, Kind.EVENT, Kind.CHUNK, Kind.RELAY}
+    assert set(Kind) - EXEMPT_KINDS == {
+        Kind.CALL,
+        Kind.ITEM,
+        Kind.END,
+        Kind.CAST,
+        Kind.EVENT,
+        Kind.CHUNK,
+        Kind.RELAY,
+        Kind.SENT,
+    }
 
 
 def test_there_is_no_limit_before_the_first_grant():

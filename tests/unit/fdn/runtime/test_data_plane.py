@@ -556,3 +556,38 @@ async def test_ports_can_be_given_free_again():
     assert rig.plane.stats().listeners == {}
     for channel in DATA_CHANNELS:
         assert rig.plane.listen(channel, rig.endpoints[channel]) == rig.endpoints[channel]
+
+
+# -- what was long on its way
+
+
+@virtual
+async def test_what_was_so_long_on_its_way_that_nobody_waits_any_more_is_dropped_and_counted():
+    network = MemoryNetwork()
+    rig = Rig(network)
+    caller = await rig.enter(identity("caller"))
+    clock = Envelope(Kind.SENT, "", 7_000_000)
+    loop = asyncio.get_running_loop()
+
+    def calls(sent_ago_s: float, *left_ms: int) -> None:
+        """What left so long ago, each with so much time."""
+        caller.connection.send(Envelope(Kind.SENT, "", clock.id + int(1000 * (loop.time() - begin - sent_ago_s))))
+        for number, left in enumerate(left_ms, 1):
+            caller.connection.send(Envelope(Kind.CALL, "math.add", number, left, None, body(number)))
+
+    begin = loop.time()
+    calls(0.0, 1000, 10)
+    await until(lambda: len(rig.handled) == 2)
+    assert [envelope.deadline_ms for _, envelope, _ in rig.handled] == [1000, 10]
+    await asyncio.sleep(5.0)
+    calls(0.5, 1000, 400, 501, 0)
+    await until(lambda: len(rig.handled) == 4)
+    (_, first, _), (_, last, _) = rig.handled[2:]
+    assert (first.id, round(first.deadline_ms, -1)) == (1, 500), "the age is taken off"
+    assert (last.id, last.deadline_ms) == (4, 0), "what has no deadline has time"
+    assert rig.plane.stats().expired == 2
+    await asyncio.sleep(1.0)
+    calls(0.0, 100)
+    await until(lambda: len(rig.handled) == 5)
+    assert rig.handled[4][1].deadline_ms == 100, "the queue is gone"
+    await rig.plane.close()

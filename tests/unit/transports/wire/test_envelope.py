@@ -7,8 +7,8 @@ def test_numbers_are_those_of_the_specification():
     names = (
         "HELLO WELCOME REFUSED BYE CALL REPLY ERROR ITEM END CANCEL CAST SUBSCRIBE UNSUBSCRIBE EVENT ACK CREDIT CHUNK"
     )
-    assert [kind.name for kind in Kind] == [*names.split(), "CORE", "RELAY"]
-    assert [int(kind) for kind in Kind] == list(range(1, 20))
+    assert [kind.name for kind in Kind] == [*names.split(), "CORE", "RELAY", "SENT"]
+    assert [int(kind) for kind in Kind] == list(range(1, 21))
     assert [int(key) for key in MetaKey] == list(range(1, 23))
 
 
