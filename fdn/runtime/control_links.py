@@ -193,10 +193,6 @@ class ControlLinks:
         if link is not None and link.connection is not None:
             link.connection.when_idle(callback)
 
-    def drop_sessions(self, node: str) -> None:
-        """Believe no session of this node any more."""
-        self._sessions.drop_peer(node)
-
     def send_clients(self, envelope: Envelope) -> None:
         """Tell every client that has a session now; one whose queue is full is not told, and counted."""
         for session in self._sessions.open_sessions():

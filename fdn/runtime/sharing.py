@@ -75,10 +75,6 @@ class Sharing:
         self._loans.add(loan)
         return loan
 
-    def shares_with(self, peer: str) -> bool:
-        """Whether attachments go to this peer as handles now."""
-        return any(loan.peer == peer for loan in self._loans)
-
     def allocate(self, size: int) -> memoryview:
         """Memory to be filled: shared if it can be had, else this process's own. From any thread."""
         if self.probe and size:

@@ -223,18 +223,6 @@ async def test_disconnecting_is_final_and_ends_the_sessions():
     rig.links.disconnect("nobody")
 
 
-@virtual
-async def test_dropping_sessions_leaves_the_links():
-    network = MemoryNetwork()
-    rig, peer = Rig(network), Both(network)
-    await connected(rig, peer)
-    session = await rig.enter(peer.gossip.who)
-    rig.links.drop_sessions(peer.node)
-    await session.inbox.count(2)
-    assert rig.links.session_stats().open == 0
-    assert rig.links.is_open(peer.node)
-
-
 # -- single dials
 
 
